@@ -1,0 +1,145 @@
+"""The one error tree.
+
+Every error that may reach a user derives from `MiniS3Error` and carries a stable `code`, a
+sentence for people and, where one helps, a hint when to try again. Errors of drivers and of the
+operating system are translated into these where they enter; the HTTP faces map the classes below
+to status codes and never look at the text.
+"""
+
+from __future__ import annotations
+
+
+class MiniS3Error(Exception):
+    """Base of all errors that Mini-S3 raises on purpose.
+
+    `code` is part of the API and never changes; the message may be reworded.
+    """
+
+    code = "internal-error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ConfigError(MiniS3Error):
+    """Settings, or the surroundings that they name, do not allow a start."""
+
+    code = "bad-configuration"
+
+
+class BadRequest(MiniS3Error):
+    """The caller sent something that can't be understood."""
+
+    code = "bad-request"
+
+
+class BadForm(BadRequest):
+    """A multipart body without a boundary, garbled, truncated, or over a limit."""
+
+    code = "bad-form"
+
+
+class NoFilePart(BadRequest):
+    code = "no-file-part"
+
+
+class NotMultipart(MiniS3Error):
+    """The body is of another media type than the call takes."""
+
+    code = "not-multipart"
+
+
+class TooLarge(MiniS3Error):
+    """A file is larger than the configured maximum."""
+
+    code = "file-too-large"
+
+
+class NotFound(MiniS3Error):
+    code = "not-found"
+
+
+class PreconditionFailed(MiniS3Error):
+    """If-Match or If-Unmodified-Since does not hold."""
+
+    code = "precondition-failed"
+
+
+class RangeNotSatisfiable(MiniS3Error):
+    """No byte of the file lies in the asked ranges, or there are too many of them."""
+
+    code = "range-not-satisfiable"
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
+
+
+class RateLimited(MiniS3Error):
+    code = "rate-limited"
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class UploadStalled(MiniS3Error):
+    """The client sent nothing for too long."""
+
+    code = "upload-stalled"
+
+
+class Unavailable(MiniS3Error):
+    """Something that the store needs is away for now; the same call may succeed later."""
+
+    code = "unavailable"
+    retry_after = 5
+
+
+class DatabaseUnavailable(Unavailable):
+    code = "database-unavailable"
+
+
+class NodesUnavailable(Unavailable):
+    """No storage node takes the write."""
+
+    code = "nodes-unavailable"
+
+
+class UploadInterrupted(Unavailable):
+    """Chunks of this upload were reclaimed before it could commit; sending it again works."""
+
+    code = "upload-interrupted"
+
+
+class NoSpace(MiniS3Error):
+    """Every storage node is full."""
+
+    code = "no-space"
+
+
+class Damaged(MiniS3Error):
+    """Stored bytes are missing or wrong, and no good copy is left."""
+
+    code = "content-damaged"
+
+
+class NodeError(MiniS3Error):
+    """A call on one storage node failed; another node, or a later time, may do."""
+
+    code = "node-error"
+
+
+class NodeFull(NodeError):
+    code = "node-full"
+
+
+class BlobMissing(NodeError):
+    code = "blob-missing"
+
+
+class BlobDamaged(NodeError):
+    """A blob is there but is not what its name says."""
+
+    code = "blob-damaged"

@@ -1,0 +1,100 @@
+"""Settings: read once, checked, frozen.
+
+Sources, the later ones winning: defaults, environment (`MINI_S3_*`), a TOML file, flags. The
+command's flags and its help are made from the fields below, so this is the one list of them.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ByteSize, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from app.errors import ConfigError
+
+Names = Annotated[tuple[str, ...], NoDecode]
+"""A list that is written with commas."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Sizes read as `64MiB`, rates as `600/minute`, times as seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="MINI_S3_", frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    port: int = Field(3000, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
+    data_dir: Path = Field(Path("mini-s3-data"), description="Where the embedded database and default nodes live")
+    workers: int = Field(1, ge=1, le=64, description="Gateway processes; more than one needs Redis")
+    mongo_url: str = Field("", description="MongoDB replica set; without it one is started on the data directory")
+    mongo_database: str = Field("mini_s3", pattern=r"^[A-Za-z0-9_-]{1,63}$", description="Database name")
+    redis_url: str = Field("", description="Redis or Valkey; without it one is started if its program is found")
+    nodes: Names = Field((), description="Storage node directories, with commas (default DATA/nodes/node1 to node3)")
+    max_file_size: ByteSize = Field(ByteSize(1 << 40), ge=1, description="Largest file taken")
+    buffer_memory: ByteSize = Field(
+        ByteSize(128 << 20), ge=4 << 20, description="Memory for the bodies of all uploads of one worker"
+    )
+    idle_timeout: float = Field(60, gt=0, description="Seconds without a byte after which an upload is given up")
+    shutdown_timeout: int = Field(30, ge=0, description="Seconds that running requests get when the server stops")
+    rate_api: str = Field("1200/minute", description="Requests allowed to one client address")
+    rate_upload: str = Field("600/minute", description="Uploads allowed to one client address")
+    rate_download: str = Field("600/minute", description="Downloads allowed to one client address")
+    cors_origins: Names = Field((), description="Origins that browsers may call from, with commas; * for any")
+    trusted_proxies: Names = Field((), description="Addresses whose X-Forwarded-For is believed, with commas")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning, error")
+    log_format: str = Field("auto", pattern="^(auto|json|text)$", description="json, text, or auto: text on a terminal")
+
+    @field_validator("nodes", "cors_origins", "trusted_proxies", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("rate_api", "rate_upload", "rate_download")
+    @classmethod
+    def _is_rate(cls, value: str) -> str:
+        amount, _, period = value.partition("/")
+        if not amount.isdecimal() or int(amount) < 1 or period not in ("second", "minute", "hour", "day"):
+            raise ValueError("must look like 600/minute (second, minute, hour or day)")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings
+
+    @property
+    def node_dirs(self) -> tuple[Path, ...]:
+        if self.nodes:
+            return tuple(Path(node) for node in self.nodes)
+        return tuple(self.data_dir / "nodes" / f"node{number}" for number in (1, 2, 3))
+
+
+def load_settings(flags: dict[str, Any], config: Path | None = None) -> Settings:
+    """Settings from all sources; `flags` holds only what was given on the command line.
+
+    Raises ConfigError, naming every bad value and where it may be set.
+    """
+    from_file: dict[str, Any] = {}
+    if config is not None:
+        try:
+            from_file = tomllib.loads(config.read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"The settings file {config} can't be read: {error}") from error
+    try:
+        return Settings(**{key.replace("-", "_"): value for key, value in from_file.items()} | flags)
+    except ValidationError as error:
+        lines = [f"  {_where(problem['loc'])}: {problem['msg']}" for problem in error.errors()]
+        raise ConfigError("\n".join(["Some settings are wrong:", *lines])) from error
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    name = str(location[0])
+    return f"--{name.replace('_', '-')} (or MINI_S3_{name.upper()})"
