@@ -17,13 +17,14 @@ bind = structlog.contextvars.bound_contextvars
 
 
 def get_logger(name: str) -> Any:
-    return structlog.get_logger(name).bind(logger=name)
+    return structlog.stdlib.get_logger(name)
 
 
 def set_up_logs(level: str, form: str, **facts: Any) -> None:
     """Send our events and those of the libraries to standard error. `form` is json, text or auto."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -34,8 +35,9 @@ def set_up_logs(level: str, form: str, **facts: Any) -> None:
         else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -49,5 +51,5 @@ def set_up_logs(level: str, form: str, **facts: Any) -> None:
     root.handlers = [handler]
     root.setLevel(level.upper())
     structlog.contextvars.bind_contextvars(**facts)
-    for noisy in ("pymongo", "slowapi", "uvicorn.access"):
+    for noisy in ("pymongo", "slowapi", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NewType, Protocol
+from typing import NewType
 
 CHUNK_SIZE = 1 << 20
 """The step at which files are cut now. Only the chunker may rely on it."""
@@ -34,7 +34,7 @@ FileId = NewType("FileId", str)
 """24 hexadecimal digits."""
 
 ContentId = NewType("ContentId", str)
-"""64 hexadecimal digits; see `content_id`."""
+"""64 hexadecimal digits; see `ContentName`."""
 
 NodeId = NewType("NodeId", str)
 
@@ -124,24 +124,25 @@ class File:
     pages: tuple[PageRef, ...]
 
 
-class Hash(Protocol):
-    def update(self, data: bytes, /) -> None: ...
-
-
-def content_id(digests: Iterable[Digest]) -> ContentId:
-    """Name the bytes of a file and how they were cut (design, section 1).
+class ContentName:
+    """Builds the content id of a file as its chunks go by (design, section 1).
 
     A file of at most one chunk is named by the SHA-256 of its bytes, so that `sha256sum` gives the
     same; a longer one by SHA-256 over the cutting scheme and the digests of its chunks, in order.
     """
-    iterator: Iterator[Digest] = iter(digests)
-    first = next(iterator, None)
-    if first is None:
-        return ContentId(hashlib.sha256(b"").hexdigest())
-    second = next(iterator, None)
-    if second is None:
-        return ContentId(first.hex())
-    running = hashlib.sha256(CUTTING + first + second)
-    for digest in iterator:
-        running.update(digest)
-    return ContentId(running.hexdigest())
+
+    def __init__(self) -> None:
+        self._running = hashlib.sha256(CUTTING)
+        self._first: Digest | None = None
+        self._several = False
+
+    def add(self, digest: Digest) -> None:
+        self._running.update(digest)
+        self._several = self._first is not None
+        self._first = self._first or digest
+
+    @property
+    def id(self) -> ContentId:
+        if self._several:
+            return ContentId(self._running.hexdigest())
+        return ContentId((self._first or hashlib.sha256(b"").digest()).hex())

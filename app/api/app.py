@@ -1,0 +1,87 @@
+"""The native API as one ASGI application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from app.api.download import Download
+from app.api.files import Files
+from app.api.limits import RateLimits
+from app.api.middleware import Linger, RequestContext
+from app.api.problems import on_error, on_fault, on_http_exception
+from app.api.service import HERE, Service
+from app.api.upload import Upload
+from app.errors import MiniS3Error
+from app.store.readiness import Readiness
+from app.store.stats import Statistics
+from app.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the API is a face of."""
+
+    store: Store
+    statistics: Statistics
+    readiness: Readiness
+    limits: RateLimits
+
+
+def build_api(parts: Parts, *, cors_origins: tuple[str, ...], idle_timeout: float) -> ASGIApp:
+    app = Starlette(
+        routes=_routes(parts, idle_timeout),
+        middleware=_cors(cors_origins),
+        exception_handlers={MiniS3Error: on_error, HTTPException: on_http_exception, Exception: on_fault},
+    )
+    return RequestContext(Linger(app))
+
+
+def _routes(parts: Parts, idle_timeout: float) -> list[Route | Mount]:
+    guard = parts.limits.guard
+    upload, download, files = Upload(parts.store, idle_timeout), Download(parts.store), Files(parts.store)
+    service = Service(parts.statistics, parts.readiness)
+    return [
+        Route("/api/upload", guard("upload", upload.endpoint), methods=["POST"]),
+        Route("/api/files", guard("api", files.list_files), methods=["GET"]),
+        Route("/api/files/{id}/info", guard("api", files.info), methods=["GET"]),
+        Route("/api/files/{id}/manifest", guard("api", files.manifest), methods=["GET"]),
+        Route("/api/files/{id}", guard("api", files.delete), methods=["DELETE"]),
+        Route("/api/files/{id}", guard("download", download.by_id), methods=["GET", "HEAD"]),
+        Route("/api/content/{id}", guard("download", download.by_content), methods=["GET", "HEAD"]),
+        Route("/api/stats", guard("api", service.stats), methods=["GET"]),
+        Route("/health", service.health, methods=["GET"]),
+        Route("/ready", service.ready, methods=["GET"]),
+        Route("/metrics", service.metrics, methods=["GET"]),
+        Route("/openapi.json", service.openapi, methods=["GET"]),
+        Route("/", service.page, methods=["GET"]),
+        Mount("/static", StaticFiles(directory=HERE / "static")),
+    ]
+
+
+def _cors(origins: tuple[str, ...]) -> list[Middleware]:
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=[
+                "ETag",
+                "Location",
+                "Content-Range",
+                "Content-Disposition",
+                "X-Request-Id",
+                "Retry-After",
+            ],
+        )
+    ]

@@ -1,0 +1,43 @@
+"""Files as JSON: list, info, manifest, delete."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from app.api.views import info_view, listing_view, manifest_view
+from app.errors import BadRequest
+from app.models.files import Cursor
+from app.store.store import Store
+
+_MOST = 1000
+
+
+class Files:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def list_files(self, request: Request) -> Response:
+        query = request.query_params
+        limit = _number(request, "limit", 100, 1, _MOST)
+        after = Cursor.parse(query["after"]) if query.get("after") else None
+        return JSONResponse(listing_view(await self._store.list_files(limit, after, query.get("name", ""))))
+
+    async def info(self, request: Request) -> Response:
+        return JSONResponse(info_view(await self._store.info(request.path_params["id"])))
+
+    async def manifest(self, request: Request) -> Response:
+        after = _number(request, "after", 0, 0, 1 << 53)
+        limit = _number(request, "limit", _MOST, 1, _MOST)
+        return JSONResponse(manifest_view(await self._store.manifest(request.path_params["id"], after, limit)))
+
+    async def delete(self, request: Request) -> Response:
+        await self._store.delete(request.path_params["id"])
+        return Response(status_code=204)
+
+
+def _number(request: Request, name: str, default: int, least: int, most: int) -> int:
+    text = request.query_params.get(name, str(default))
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
+        raise BadRequest(f"`{name}` must be a whole number from {least} to {most}.")
+    return int(text)

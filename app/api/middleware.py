@@ -1,0 +1,155 @@
+"""What surrounds every request. Pure ASGI, so that bodies stream through."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from time import perf_counter
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.logs import bind, get_logger
+from app.metrics import BYTES_IN, BYTES_OUT, LATENCY, REQUESTS
+
+log = get_logger(__name__)
+
+_SECURITY = {
+    # As Helmet sets them, but for `upgrade-insecure-requests`: a server that is reached over plain
+    # HTTP in a local network would then serve a page without its own script.
+    "Content-Security-Policy": (
+        "default-src 'self';base-uri 'self';font-src 'self' https: data:;form-action 'self';frame-ancestors 'self';"
+        "img-src 'self' data:;object-src 'none';script-src 'self';script-src-attr 'none';"
+        "style-src 'self' https: 'unsafe-inline'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Origin-Agent-Cluster": "?1",
+    "Referrer-Policy": "no-referrer",
+    "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+    "X-Content-Type-Options": "nosniff",
+    "X-DNS-Prefetch-Control": "off",
+    "X-Download-Options": "noopen",
+    "X-Frame-Options": "SAMEORIGIN",
+    "X-Permitted-Cross-Domain-Policies": "none",
+    "X-XSS-Protection": "0",
+}
+
+_LINGER = 10.0
+_LINGER_IDLE = 2.0
+"""Seconds for which an unread body is swallowed after the answer, in all and without a byte."""
+
+
+class RequestContext:
+    """Gives each request an id, security headers, a line in the log, and its place in the metrics."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope["request_id"] = request_id = secrets.token_hex(8)
+        started = perf_counter()
+        status, received, sent = 0, 0, 0
+
+        async def receive_counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            return message
+
+        async def send_counted(message: Message) -> None:
+            nonlocal status, sent
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                for name, value in _SECURITY.items():
+                    headers.setdefault(name, value)
+            else:
+                sent += len(message.get("body", b""))
+            await send(message)
+
+        with bind(request=request_id):
+            try:
+                await self._app(scope, receive_counted, send_counted)
+            finally:
+                _note(scope, status, received, sent, perf_counter() - started)
+
+
+def _note(scope: Scope, status: int, received: int, sent: int, seconds: float) -> None:
+    route = scope.get("route")
+    template = getattr(route, "path", "other") if isinstance(route, BaseRoute) else "other"
+    method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS") else "other"
+    REQUESTS.labels(method, template, status).inc()
+    LATENCY.labels(method, template).observe(seconds)
+    BYTES_IN.inc(received)
+    BYTES_OUT.inc(sent)
+    log.info(
+        "request",
+        method=scope["method"],
+        path=scope["path"],
+        status=status,
+        client=scope["client"][0] if scope.get("client") else None,
+        received=received,
+        sent=sent,
+        ms=round(seconds * 1000, 1),
+    )
+
+
+class Linger:
+    """Lets a client read the answer that it got in the middle of its own body.
+
+    A connection closed on unread data is reset, and the answer is lost with it. So the answer is
+    sent, what the client still sends is swallowed for a while, and then the connection is closed.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not _has_body(scope):
+            await self._app(scope, receive, send)
+            return
+        reading = True
+        begun = False
+
+        async def receive_noted() -> Message:
+            nonlocal reading, begun
+            begun = True
+            message = await receive()
+            reading = message["type"] == "http.request" and message.get("more_body", False)
+            return message
+
+        async def send_lingering(message: Message) -> None:
+            if reading and message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Connection"] = "close"
+            last = message["type"] == "http.response.body" and not message.get("more_body", False)
+            if reading and last:
+                await send({**message, "more_body": True})
+                if begun or "expect" not in Headers(scope=scope):
+                    await _swallow(receive)
+                message = {"type": "http.response.body"}
+            await send(message)
+
+        await self._app(scope, receive_noted, send_lingering)
+
+
+def _has_body(scope: Scope) -> bool:
+    headers = Headers(scope=scope)
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+
+async def _swallow(receive: Receive) -> None:
+    try:
+        async with asyncio.timeout(_LINGER):
+            more = True
+            while more:
+                async with asyncio.timeout(_LINGER_IDLE):
+                    message = await receive()
+                more = message["type"] == "http.request" and message.get("more_body", False)
+    except TimeoutError:
+        pass

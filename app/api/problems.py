@@ -1,0 +1,72 @@
+"""Errors as RFC 9457 problem documents."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from app import errors
+from app.errors import MiniS3Error
+from app.logs import get_logger
+
+log = get_logger(__name__)
+
+_STATUS: dict[type[MiniS3Error], int] = {
+    errors.BadRequest: 400,
+    errors.NotFound: 404,
+    errors.UploadStalled: 408,
+    errors.PreconditionFailed: 412,
+    errors.TooLarge: 413,
+    errors.NotMultipart: 415,
+    errors.RangeNotSatisfiable: 416,
+    errors.RateLimited: 429,
+    errors.Damaged: 500,
+    errors.Unavailable: 503,
+    errors.NoSpace: 507,
+}
+_CODES = {404: "not-found", 405: "method-not-allowed"}
+
+
+def problem(request: Request, error: MiniS3Error) -> Response:
+    """The answer to an error that was raised on purpose; any other kind of it is a fault of ours."""
+    status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
+    headers: dict[str, str] = {}
+    if isinstance(error, errors.Unavailable | errors.RateLimited):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, errors.RangeNotSatisfiable):
+        headers["Content-Range"] = f"bytes */{error.size}"
+    return _document(request, status, error.code, error.message, headers)
+
+
+def on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, MiniS3Error)  # noqa: S101 - registered for this class only
+    return problem(request, error)
+
+
+def on_http_exception(request: Request, error: Exception) -> Response:
+    """Starlette's own answers: no such route, method not allowed."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
+    code = _CODES.get(error.status_code, "bad-request")
+    return _document(request, error.status_code, code, error.detail, dict(error.headers or {}))
+
+
+def on_fault(request: Request, error: Exception) -> Response:
+    log.error("request failed", path=request.url.path, exc_info=error)
+    detail = "Something went wrong in the server. The administrator finds details in the log."
+    return _document(request, 500, MiniS3Error.code, detail, {})
+
+
+def _document(request: Request, status: int, code: str, detail: str, headers: dict[str, str]) -> Response:
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": request.url.path,
+        "code": code,
+        "requestId": request.scope.get("request_id"),
+    }
+    return JSONResponse(body, status, headers, media_type="application/problem+json")

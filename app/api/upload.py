@@ -1,0 +1,83 @@
+"""POST /api/upload: a form goes in, file by file, as its bytes arrive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive
+
+from app.api.views import file_view
+from app.errors import UploadStalled
+from app.logs import get_logger
+from app.store.store import Store
+from app.streams.ingest import Ingest, Receipt
+from app.streams.multipart import Event, FileBegin, FileData, FormParser
+
+log = get_logger(__name__)
+
+
+class Upload:
+    def __init__(self, store: Store, idle_timeout: float) -> None:
+        self._store = store
+        self._idle_timeout = idle_timeout
+
+    async def endpoint(self, request: Request) -> Response:
+        form = FormParser(request.headers.get("content-type"))
+        try:
+            async with self._store.upload() as ingest:
+                async for piece in body_pieces(request.receive, self._idle_timeout):
+                    for event in form.feed(piece):
+                        await _take(event, ingest)
+                form.finish()
+                receipt = await ingest.commit()
+        except ClientDisconnect:
+            log.info("client gone in mid-upload")
+            return Response(status_code=400)
+        return _created(receipt)
+
+
+async def _take(event: Event, ingest: Ingest) -> None:
+    match event:
+        case FileData(data):
+            await ingest.write(data)
+        case FileBegin(name, content_type):
+            await ingest.begin_file(name, content_type)
+        case _:
+            await ingest.end_file()
+
+
+async def body_pieces(receive: Receive, idle_timeout: float) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises UploadStalled when nothing comes for too long, ClientDisconnect."""
+    more = True
+    while more:
+        try:
+            async with asyncio.timeout(idle_timeout):
+                message = await receive()
+        except TimeoutError:
+            raise UploadStalled(f"Nothing of the body came for {idle_timeout:g} s. Send it again.") from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        if message.get("body"):
+            yield message["body"]
+        more = message.get("more_body", False)
+
+
+def _created(receipt: Receipt) -> Response:
+    counts = receipt.counts
+    files = [file_view(file) for file in receipt.files]
+    body = {
+        "success": True,
+        "fileId": files[0]["id"],
+        "file": files[0],
+        "files": files,
+        "chunks": {"total": counts.chunks, "new": counts.new, "linked": counts.chunks - counts.new},
+        "bytes": {
+            "received": counts.received,
+            "stored": counts.stored,
+            "saved": counts.received - counts.stored,
+        },
+    }
+    return JSONResponse(body, 201, {"Location": f"/api/files/{files[0]['id']}"})

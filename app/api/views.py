@@ -1,0 +1,85 @@
+"""The JSON shapes of the native API."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from app.store.stats import Stats
+from app.store.store import FileInfo, Listing, Manifest
+from app.types import File
+
+View = dict[str, Any]
+
+
+def instant(moment: datetime) -> str:
+    """RFC 3339, in UTC, to the millisecond."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def file_view(file: File) -> View:
+    return {
+        "id": file.id,
+        "name": file.name,
+        "size": file.size,
+        "contentType": file.content_type,
+        "contentId": file.content_id,
+        "createdAt": instant(file.created_at),
+    }
+
+
+def listing_view(listing: Listing) -> View:
+    return {
+        "files": [file_view(file) for file in listing.files],
+        "next": str(listing.next) if listing.next else None,
+    }
+
+
+def info_view(info: FileInfo) -> View:
+    return {
+        **file_view(info.file),
+        "logicalBytes": info.file.size,
+        "uniqueBytes": info.unique,
+        "chunks": info.chunks,
+    }
+
+
+def manifest_view(manifest: Manifest) -> View:
+    chunks = [
+        {
+            "index": placed.index,
+            "offset": placed.offset,
+            "digest": placed.ref.digest.hex(),
+            "size": placed.ref.size,
+            "nodes": [blob.node for blob in placed.chunk.blobs] if placed.chunk else [],
+        }
+        for placed in manifest.chunks
+    ]
+    return {
+        "fileId": manifest.file.id,
+        "contentId": manifest.file.content_id,
+        "chunks": chunks,
+        "next": manifest.next,
+    }
+
+
+def stats_view(stats: Stats) -> View:
+    nodes = [
+        {
+            "id": status.id,
+            "state": status.state,
+            "chunks": tally.chunks,
+            "bytes": tally.bytes,
+            "freeBytes": status.free,
+        }
+        for status, tally in stats.nodes
+    ]
+    return {
+        "files": stats.tally.files,
+        "logicalBytes": stats.tally.logical,
+        "chunks": stats.tally.chunks,
+        "storedBytes": stats.tally.bytes,
+        "dedupRatio": round(stats.dedup_ratio, 4),
+        "nodes": nodes,
+        "at": instant(stats.at),
+    }

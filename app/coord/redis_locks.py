@@ -1,0 +1,148 @@
+"""Single flight among all workers, through Redis. The one module that knows redis-py.
+
+A lock is a key with a lease, which its process renews; when a process dies, its locks end with the
+lease. While Redis is away, locks hold within each process only, and two processes may write the
+same chunk: the database then decides whose naming wins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from time import monotonic
+from typing import Any, cast
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from app.coord.locks import LocalLocks, Locks
+from app.errors import ConfigError
+from app.logs import get_logger
+from app.metrics import LOCK_FALLBACKS
+
+log = get_logger(__name__)
+
+_LEASE = 10.0
+"""Seconds that a lock outlives its process."""
+_RENEW = _LEASE / 4
+_ANSWER = 0.5
+"""Seconds within which Redis must answer."""
+_REST = 2.0
+"""Seconds for which Redis is left alone after it failed to answer."""
+_POLL = 0.02, 0.25
+_PREFIX = "mini-s3:lock:"
+
+_RELEASE = """
+for _, key in ipairs(KEYS) do
+  if redis.call('get', key) == ARGV[1] then redis.call('del', key) end
+end
+"""
+_EXTEND = """
+for _, key in ipairs(KEYS) do
+  if redis.call('get', key) == ARGV[1] then redis.call('pexpire', key, ARGV[2]) end
+end
+"""
+
+
+class RedisLocks(Locks):
+    """Locks within the process first, then among processes."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._local = LocalLocks()
+        self._token = secrets.token_hex(8)
+        self._held: set[str] = set()
+        self._rests_until = 0.0
+
+    async def take(self, keys: Iterable[str]) -> set[str]:
+        mine = await self._local.take(keys)
+        if not mine:
+            return mine
+        order = sorted(mine)
+        pipeline = self._client.pipeline(transaction=False)
+        for key in order:
+            pipeline.set(_PREFIX + key, self._token, nx=True, px=int(_LEASE * 1000))
+        answers = await self._ask(pipeline.execute)
+        won = mine if answers is None else {key for key, answer in zip(order, answers, strict=True) if answer}
+        await self._local.release(mine - won)
+        self._held |= won
+        return won
+
+    async def release(self, keys: Iterable[str]) -> None:
+        released = set(keys)
+        self._held -= released
+        try:
+            if released:
+                names = [_PREFIX + key for key in released]
+                await self._ask(lambda: self._client.eval(_RELEASE, len(names), *names, self._token))
+        finally:
+            await self._local.release(released)
+
+    async def wait(self, keys: Iterable[str], timeout: float) -> None:  # noqa: ASYNC109
+        wanted = set(keys)
+        if self._local.any_held(wanted):
+            await self._local.wait(wanted, timeout)
+            return
+        names = [_PREFIX + key for key in wanted]
+        deadline = monotonic() + timeout
+        pause, longest = _POLL
+        while monotonic() < deadline:
+            held = await self._ask(lambda: self._client.exists(*names))
+            if held is None or held < len(names):
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, longest)
+
+    async def ping(self) -> bool:
+        try:
+            async with asyncio.timeout(_ANSWER):
+                return bool(await self._client.ping())
+        except (RedisError, OSError):
+            return False
+
+    async def renew_for_ever(self) -> None:
+        """Extend the leases of what this process holds."""
+        while True:
+            await asyncio.sleep(_RENEW)
+            if self._held:
+                names = [_PREFIX + key for key in self._held]
+                lease = int(_LEASE * 1000)
+                await self._ask(partial(self._client.eval, _EXTEND, len(names), *names, self._token, lease))
+
+    async def _ask(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Redis's answer, or None when it gives none: then it is left alone for a while."""
+        if monotonic() < self._rests_until:
+            return None
+        try:
+            async with asyncio.timeout(_ANSWER):
+                return await call()
+        except (RedisError, OSError) as error:
+            self._rests_until = monotonic() + _REST
+            LOCK_FALLBACKS.inc()
+            log.warning("redis does not answer, locks hold within this process only", error=str(error) or "timeout")
+            return None
+
+
+@asynccontextmanager
+async def open_redis_locks(url: str) -> AsyncIterator[RedisLocks]:
+    """Raises ConfigError where the URL can't be used; a Redis that is away is no error."""
+    try:
+        client = Redis.from_url(
+            url, socket_timeout=_ANSWER, socket_connect_timeout=_ANSWER, retry=Retry(NoBackoff(), 0)
+        )
+    except ValueError as error:
+        raise ConfigError(f"MINI_S3_REDIS_URL can't be used: {error}") from error
+    locks = RedisLocks(client)
+    renewal = asyncio.create_task(locks.renew_for_ever())
+    try:
+        yield locks
+    finally:
+        renewal.cancel()
+        with suppress(asyncio.CancelledError):
+            await renewal
+        await cast("Any", client).aclose()

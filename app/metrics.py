@@ -1,0 +1,48 @@
+"""What Prometheus is told. The one module that knows prometheus-client.
+
+Each worker writes its figures to files in a directory that all workers share (the client's
+multi-process mode, chosen by PROMETHEUS_MULTIPROC_DIR before this module is imported), so that a
+scrape of any worker gives the sum of all.
+"""
+
+from __future__ import annotations
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+__all__ = ["CONTENT_TYPE_PLAIN_0_0_4", "exposition", "forget_process"]
+
+REQUESTS = Counter("mini_s3_requests", "Answers sent", ["method", "route", "status"])
+LATENCY = Histogram(
+    "mini_s3_request_seconds",
+    "Time from a request's head to the end of its answer",
+    ["method", "route"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600),
+)
+BYTES_IN = Counter("mini_s3_received_bytes", "Body bytes received")
+BYTES_OUT = Counter("mini_s3_sent_bytes", "Body bytes sent")
+CHUNKS_NEW = Counter("mini_s3_chunks_new", "Chunks written to nodes")
+CHUNKS_LINKED = Counter("mini_s3_chunks_linked", "Chunks of uploads that the store had already")
+BYTES_STORED = Counter("mini_s3_stored_bytes", "Bytes of chunks written to nodes")
+BYTES_SAVED = Counter("mini_s3_saved_bytes", "Bytes of uploads that deduplication did not write")
+NODE_ERRORS = Counter("mini_s3_node_errors", "Calls on storage nodes that failed", ["node", "call"])
+DAMAGE = Counter("mini_s3_damage_found", "Chunks that could not be read back as they were stored", ["kind"])
+BUFFERS = Gauge("mini_s3_buffers_bytes", "Buffer memory that uploads hold", multiprocess_mode="livesum")
+LOCK_FALLBACKS = Counter("mini_s3_lock_fallbacks", "Times that locks went on without Redis")
+
+
+def exposition() -> bytes:
+    """The text that a scrape gets, over all workers."""
+    registry = CollectorRegistry()
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+    return generate_latest()
+
+
+def forget_process(pid: int) -> None:
+    """Drop the gauges of a worker that is gone; its counters stay."""
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]

@@ -1,0 +1,121 @@
+"""File documents.
+
+{_id, name, size, contentType, contentId, createdAt, owner, pages: [{id, size, chunks}]}
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from app.errors import BadRequest
+from app.models.database import Database, Document, ObjectId, Session, object_id
+from app.types import File, FileId, PageId, PageRef
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def new_file_id() -> FileId:
+    return FileId(str(ObjectId()))
+
+
+def _read(document: Document) -> File:
+    return File(
+        FileId(str(document["_id"])),
+        document["name"],
+        document["size"],
+        document["contentType"],
+        document["contentId"],
+        document["createdAt"],
+        document["owner"],
+        tuple(PageRef(PageId(page["id"]), page["size"], page["chunks"]) for page in document.get("pages", ())),
+    )
+
+
+def _written(file: File) -> Document:
+    return {
+        "_id": ObjectId(file.id),
+        "name": file.name,
+        "size": file.size,
+        "contentType": file.content_type,
+        "contentId": file.content_id,
+        "createdAt": file.created_at,
+        "owner": file.owner,
+        "pages": [{"id": page.id, "size": page.size, "chunks": page.chunks} for page in file.pages],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in the list of files, newest first."""
+
+    created_at: datetime
+    id: FileId
+
+    def __str__(self) -> str:
+        milliseconds = (self.created_at - _EPOCH) // _MILLISECOND
+        return base64.urlsafe_b64encode(milliseconds.to_bytes(8, "big") + bytes.fromhex(self.id)).decode()
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Raises BadRequest where `text` is not what a listing gave out."""
+        try:
+            raw = base64.b64decode(text, altchars=b"-_", validate=True)
+            if len(raw) != 20:
+                raise ValueError
+            created_at = _EPOCH + int.from_bytes(raw[:8], "big") * _MILLISECOND
+        except (ValueError, OverflowError, binascii.Error) as error:
+            raise BadRequest("The cursor is not one that a listing gave out; start again without it.") from error
+        return cls(created_at, FileId(raw[8:].hex()))
+
+
+class Files:
+    """All methods raise DatabaseUnavailable outside a transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._files = database["files"]
+
+    async def create_indexes(self) -> None:
+        await self._files.create_index([("createdAt", -1), ("_id", -1)])
+        await self._files.create_index([("name", 1), ("createdAt", -1), ("_id", -1)])
+        await self._files.create_index([("contentId", 1)])
+
+    async def insert(self, files: Sequence[File], session: Session) -> None:
+        await self._files.insert_many([_written(file) for file in files], session=session)
+
+    async def find(self, file_id: str) -> File | None:
+        key = object_id(file_id)
+        document = await self._files.find_one({"_id": key}) if key else None
+        return _read(document) if document else None
+
+    async def find_by_content(self, content_id: str) -> File | None:
+        document = await self._files.find_one({"contentId": content_id})
+        return _read(document) if document else None
+
+    async def newest(self, limit: int, after: Cursor | None, prefix: str) -> list[File]:
+        """Up to `limit` files without their pages, newest first, beginning behind `after`.
+
+        With a prefix the server tries both indexes and keeps to the better: a rare prefix is found
+        by name, a common one on the way down the dates.
+        """
+        query: Document = {"name": {"$regex": "^" + re.escape(prefix)}} if prefix else {}
+        if after:
+            query["$or"] = [
+                {"createdAt": {"$lt": after.created_at}},
+                {"createdAt": after.created_at, "_id": {"$lt": ObjectId(after.id)}},
+            ]
+            query["createdAt"] = {"$lte": after.created_at}
+        order = [("createdAt", -1), ("_id", -1)]
+        documents = await self._files.find(query, fields={"pages": 0}, sort=order, limit=limit)
+        return [_read(document) for document in documents]
+
+    async def remove(self, file_id: str, session: Session) -> File | None:
+        """Remove the file's document and return what it was."""
+        key = object_id(file_id)
+        document = await self._files.find_one_and_delete({"_id": key}, session=session) if key else None
+        return _read(document) if document else None

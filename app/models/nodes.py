@@ -1,0 +1,36 @@
+"""The registry of storage nodes.
+
+    nodes: {_id: node id, uuid, location}
+
+A node is itself wherever it is mounted: `uuid` is what its identity file says, `location` where it
+was last seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.models.database import Database
+from app.types import NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEntry:
+    id: NodeId
+    uuid: str
+    location: str
+
+
+class Nodes:
+    """All methods raise DatabaseUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._nodes = database["nodes"]
+
+    async def entries(self) -> list[NodeEntry]:
+        documents = await self._nodes.find({}, sort=[("_id", 1)])
+        return [NodeEntry(NodeId(entry["_id"]), entry["uuid"], entry["location"]) for entry in documents]
+
+    async def register(self, entry: NodeEntry) -> None:
+        change = {"$set": {"uuid": entry.uuid, "location": entry.location}}
+        await self._nodes.update_one({"_id": entry.id}, change, upsert=True)

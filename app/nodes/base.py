@@ -1,0 +1,53 @@
+"""What a storage node is.
+
+A node holds blobs and knows nothing of chunks, files or references. A blob's name is never used
+twice (rule R3), so that a node need not lock anything: a blob is there whole, or not at all.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from app.types import Blob, NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Of the file system, or the service, behind a node; bytes."""
+
+    free: int
+    total: int
+
+
+class Node(ABC):
+    """A place that holds blobs. Calls may run at the same time, and raise NodeError for all that
+    the node or its transport does wrong."""
+
+    id: NodeId
+
+    @abstractmethod
+    async def write(self, blob: Blob, data: bytes | memoryview) -> None:
+        """Store a blob; it is durable when the call returns (rule R6).
+
+        Raises NodeFull when there is no room. After any error nothing of the blob is left, or only
+        what a sweep will find. The call is not to be cancelled: `data` may be in use until it returns.
+        """
+
+    @abstractmethod
+    async def read(self, blob: Blob, size: int) -> bytes:
+        """The blob's bytes, exactly `size` of them; the caller checks the digest.
+
+        Raises BlobMissing, and BlobDamaged where the blob is longer or shorter.
+        """
+
+    @abstractmethod
+    async def unlink(self, blob: Blob) -> None:
+        """Remove a blob; removing one that is not there is fine."""
+
+    @abstractmethod
+    async def space(self) -> Space: ...
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End calls under way and free what the node holds."""

@@ -1,0 +1,165 @@
+"""All nodes of a store: opening them, choosing among them, and remembering which of them fail."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Literal
+
+from app.errors import BlobDamaged, BlobMissing, ConfigError, NodeError, NodeFull, NodesUnavailable, NoSpace
+from app.logs import get_logger
+from app.metrics import NODE_ERRORS
+from app.models.nodes import NodeEntry, Nodes
+from app.nodes.base import Node
+from app.nodes.directory import DirectoryNode
+from app.nodes.identity import identify
+from app.types import Blob, NodeId
+
+log = get_logger(__name__)
+
+NodeState = Literal["active", "full", "down", "absent"]
+
+_REST = 5.0
+"""Seconds for which a node that was full, or failed a write, is passed over before it is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    id: NodeId
+    state: NodeState
+    free: int
+
+
+@dataclass(slots=True)
+class _Member:
+    node: Node
+    state: NodeState = "active"
+    rests_until: float = 0.0
+
+    def takes_writes(self) -> bool:
+        return self.state == "active" or monotonic() >= self.rests_until
+
+
+class Cluster:
+    """The nodes as one. New chunks go to the nodes in turn."""
+
+    def __init__(self, nodes: Iterable[Node], absent: Iterable[NodeId] = ()) -> None:
+        self._members = {node.id: _Member(node) for node in nodes}
+        self._absent = tuple(absent)
+        self._turn = itertools.count()
+
+    def place(self) -> NodeId:
+        """The node for the next new blob. Raises NoSpace, or NodesUnavailable."""
+        ready = [node_id for node_id, member in self._members.items() if member.takes_writes()]
+        if ready:
+            return ready[next(self._turn) % len(ready)]
+        if any(member.state == "full" for member in self._members.values()):
+            raise NoSpace("Every storage node is full. Delete files, or add a node.")
+        raise NodesUnavailable("No storage node takes writes just now.")
+
+    async def write(self, blob: Blob, data: bytes | memoryview) -> None:
+        """As `Node.write`; a node that fails is passed over for a while."""
+        member = self._member(blob.node)
+        try:
+            await member.node.write(blob, data)
+        except NodeError as error:
+            NODE_ERRORS.labels(blob.node, "write").inc()
+            member.state = "full" if isinstance(error, NodeFull) else "down"
+            member.rests_until = monotonic() + _REST
+            log.warning("node write failed", node=blob.node, state=member.state, error=error.message)
+            raise
+        member.state = "active"
+
+    async def read(self, blob: Blob, size: int) -> bytes:
+        """As `Node.read`."""
+        try:
+            return await self._member(blob.node).node.read(blob, size)
+        except (BlobMissing, BlobDamaged):
+            raise
+        except NodeError as error:
+            NODE_ERRORS.labels(blob.node, "read").inc()
+            log.warning("node read failed", node=blob.node, error=error.message)
+            raise
+
+    async def unlink(self, blob: Blob) -> None:
+        """As `Node.unlink`."""
+        try:
+            await self._member(blob.node).node.unlink(blob)
+        except NodeError:
+            NODE_ERRORS.labels(blob.node, "unlink").inc()
+            raise
+
+    async def statuses(self) -> list[NodeStatus]:
+        """Every node that the store knows, with the bytes free behind it (0 where it can't say)."""
+        here = await asyncio.gather(*map(self._status, self._members.values()))
+        return [*here, *(NodeStatus(node_id, "absent", 0) for node_id in self._absent)]
+
+    async def _status(self, member: _Member) -> NodeStatus:
+        try:
+            space = await member.node.space()
+        except NodeError:
+            return NodeStatus(member.node.id, "down", 0)
+        return NodeStatus(member.node.id, member.state, space.free)
+
+    def _member(self, node_id: NodeId) -> _Member:
+        try:
+            return self._members[node_id]
+        except KeyError:
+            raise NodeError(f"the node {node_id} is not among those that this server was given") from None
+
+
+@asynccontextmanager
+async def open_cluster(directories: Sequence[Path], store: str, registry: Nodes) -> AsyncIterator[Cluster]:
+    """Open every directory as a node of this store, new ones included.
+
+    Raises ConfigError where a directory is not what the registry knows (see `identity`).
+    """
+    nodes: list[Node] = []
+    try:
+        for directory in directories:
+            entry = await _open(directory, store, registry)
+            if any(node.id == entry.id for node in nodes):
+                raise ConfigError(f"The node directory {directory} is named twice.")
+            nodes.append(DirectoryNode(entry.id, directory))
+        given = {node.id for node in nodes}
+        absent = [entry.id for entry in await registry.entries() if entry.id not in given]
+        if absent:
+            log.warning("nodes absent", nodes=absent)
+        yield Cluster(nodes, absent)
+    finally:
+        for node in nodes:
+            await node.close()
+
+
+async def _open(directory: Path, store: str, registry: Nodes) -> NodeEntry:
+    known = await registry.entries()
+
+    def work() -> NodeEntry:
+        with _alone(directory):
+            return identify(directory, store, known)
+
+    entry = await asyncio.to_thread(work)
+    await registry.register(entry)
+    return entry
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keep two workers from initialising one directory at once."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"The node directory {directory} can't be used: {error.strerror}.") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,181 @@
+"""One worker: where settings become parts, parts become the API, and the API is served.
+
+The supervisor starts it as `python -m app.server LISTEN REPORT`: two file descriptors, the listening
+socket and a pipe on which the worker says that it is ready, or why it can't be. What it serves is in
+the environment, as `Assignment`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from typing import ClassVar
+
+import uvicorn
+from pydantic import BaseModel
+from starlette.types import ASGIApp
+
+from app.api.app import Parts, build_api
+from app.api.limits import RateLimits
+from app.coord.locks import LocalLocks, Locks
+from app.coord.redis_locks import open_redis_locks
+from app.errors import ConfigError, MiniS3Error
+from app.logs import get_logger, set_up_logs
+from app.models.chunks import Chunks
+from app.models.database import open_database
+from app.models.files import Files
+from app.models.ledger import Ledger
+from app.models.meta import prepare
+from app.models.nodes import Nodes
+from app.models.pages import Pages
+from app.models.tallies import Tallies
+from app.nodes.cluster import open_cluster
+from app.settings import Settings
+from app.store.readiness import Readiness
+from app.store.stats import Statistics
+from app.store.store import Store
+from app.streams.buffers import BufferPool
+from app.streams.dedupe import Deduper
+from app.streams.egress import Egress
+from app.streams.hasher import Hasher
+from app.streams.ingest import MOST_BUFFERS, Stages
+
+log = get_logger(__name__)
+
+
+class Assignment(BaseModel):
+    """What a worker is told: the settings, and where the databases are, embedded ones included."""
+
+    VARIABLE: ClassVar[str] = "MINI_S3_ASSIGNMENT"
+
+    settings: Settings
+    mongo_url: str
+    mongo_initiate: str
+    redis_url: str
+
+
+@asynccontextmanager
+async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
+    """Everything that the API needs, opened in order and closed in reverse. Raises ConfigError."""
+    settings = assignment.settings
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(
+            open_database(assignment.mongo_url, settings.mongo_database, initiate=assignment.mongo_initiate)
+        )
+        store_id = await prepare(database)
+        cluster = await stack.enter_async_context(open_cluster(settings.node_dirs, store_id, Nodes(database)))
+        locks: Locks = LocalLocks()
+        ping_redis = None
+        if assignment.redis_url:
+            locks = shared = await stack.enter_async_context(open_redis_locks(assignment.redis_url))
+            ping_redis = shared.ping
+        hasher = Hasher()
+        stack.callback(hasher.close)
+        chunks, pages, tallies = Chunks(database), Pages(database), Tallies(database)
+        stages = Stages(
+            BufferPool(settings.buffer_memory, MOST_BUFFERS),
+            hasher,
+            Deduper(chunks, cluster, locks),
+            chunks,
+            cluster,
+            Ledger(database),
+            settings.max_file_size,
+        )
+        statistics = Statistics(tallies, cluster)
+        await stack.enter_async_context(_in_background(statistics.fold_for_ever()))
+        limits = RateLimits(
+            {"api": settings.rate_api, "upload": settings.rate_upload, "download": settings.rate_download},
+            assignment.redis_url,
+        )
+        stack.callback(limits.close)
+        yield Parts(
+            Store(stages, Egress(pages, chunks, cluster, hasher), Files(database), pages),
+            statistics,
+            Readiness(cluster, database.ping, ping_redis),
+            limits,
+        )
+
+
+@asynccontextmanager
+async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_started()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals only ask the server to stop; uvicorn would raise them again once it has, and so
+        end the process before its parts are closed."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        yield
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+
+def _configured(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        timeout_graceful_shutdown=settings.shutdown_timeout,
+    )
+
+
+async def serve(assignment: Assignment, listener: socket.socket, report: int) -> None:
+    """Serve until SIGTERM; running requests then get the time that the settings allow."""
+    settings = assignment.settings
+    async with open_parts(assignment) as parts:
+        app = build_api(parts, cors_origins=settings.cors_origins, idle_timeout=settings.idle_timeout)
+        server = _Server(_configured(app, settings), on_started=lambda: os.write(report, READY))
+        await server.serve(sockets=[listener])
+
+
+READY = b"R"
+"""What a worker reports when it serves; anything else is the reason why it does not."""
+
+
+def main() -> int:
+    listener, report = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    assignment = Assignment.model_validate_json(os.environ.pop(Assignment.VARIABLE))
+    set_up_logs(assignment.settings.log_level, assignment.settings.log_format, pid=os.getpid())
+    factory = uvicorn.Config(lambda: None, loop="uvloop", log_config=None).get_loop_factory()
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(serve(assignment, listener, report))
+    except (ConfigError, MiniS3Error) as error:
+        os.write(report, error.message.encode()[:4000])
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Figures about the store: at most five seconds old, and the same for everybody who asks meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic
+
+from app.errors import MiniS3Error
+from app.logs import get_logger
+from app.models.tallies import NodeTally, Tallies, Tally
+from app.nodes.cluster import Cluster, NodeStatus
+
+log = get_logger(__name__)
+
+_FRESH = 5.0
+_FOLD_EVERY = 10.0
+_FOLD_BACKLOG = 100
+"""Deltas that may wait to be folded; reading them costs less than folding each at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """`tally.bytes` are what deduplication left of `tally.logical`."""
+
+    tally: Tally
+    nodes: list[tuple[NodeStatus, NodeTally]]
+    at: datetime
+
+    @property
+    def dedup_ratio(self) -> float:
+        """Logical bytes for each stored one; 1 for an empty store."""
+        return self.tally.logical / self.tally.bytes if self.tally.bytes else 1.0
+
+
+class Statistics:
+    def __init__(self, tallies: Tallies, cluster: Cluster) -> None:
+        self._tallies = tallies
+        self._cluster = cluster
+        self._latest: Stats | None = None
+        self._read_at = 0.0
+        self._lock = asyncio.Lock()
+
+    async def read(self) -> Stats:
+        """Raises DatabaseUnavailable."""
+        async with self._lock:
+            if self._latest is None or monotonic() - self._read_at > _FRESH:
+                self._latest = await self._gather()
+                self._read_at = monotonic()
+            return self._latest
+
+    async def _gather(self) -> Stats:
+        tally, statuses = await asyncio.gather(self._tallies.read(), self._cluster.statuses())
+        nodes = [(status, tally.nodes.get(status.id, NodeTally())) for status in statuses]
+        return Stats(tally, nodes, datetime.now(UTC))
+
+    async def fold_for_ever(self) -> None:
+        """Keep the deltas few, so that reading the totals stays cheap."""
+        while True:
+            await asyncio.sleep(_FOLD_EVERY)
+            try:
+                while await self._tallies.backlog() > _FOLD_BACKLOG:
+                    await self._tallies.fold()
+            except MiniS3Error as error:
+                log.info("statistics not folded", error=error.message)

@@ -1,0 +1,126 @@
+"""Linking what the store has and writing what it has not (rules R1, R2, R3, R6).
+
+A batch costs a fixed number of round trips to the database: one look-up when all its chunks are
+known; a look-up, a naming and a switch to live when they are new and nobody else wants them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from time import monotonic
+
+from app.coord.locks import Locks
+from app.errors import NodeError
+from app.logs import get_logger
+from app.models.chunks import Chunk, Chunks, Naming
+from app.nodes.cluster import Cluster
+from app.types import Blob, Digest, Generation, new_generation
+
+log = get_logger(__name__)
+
+_PATIENCE = 2.0
+"""Seconds that another writer's naming is respected although nobody holds the chunk's lock: that
+writer has crashed, or Redis is away. Taking over too early costs double work, never data."""
+
+_WAIT = 1.0
+"""Seconds to wait for another writer before looking again."""
+
+_PAUSE = 0.05
+
+
+class Deduper:
+    def __init__(self, chunks: Chunks, cluster: Cluster, locks: Locks) -> None:
+        self._chunks = chunks
+        self._cluster = cluster
+        self._locks = locks
+
+    async def store(self, batch: Mapping[Digest, bytes | memoryview]) -> set[Digest]:
+        """See that every chunk of the batch is live; return the digests that this call wrote.
+
+        Raises NoSpace, NodesUnavailable, DatabaseUnavailable. The call is not to be cancelled.
+        """
+        missing = dict(batch)
+        written: set[Digest] = set()
+        attempt = _Attempt()
+        while missing:
+            found = await self._chunks.find(missing)
+            for digest, chunk in found.items():
+                if chunk.state == "live":
+                    del missing[digest]
+            if missing:
+                done = await self._write_free(missing, found, attempt)
+                written |= done
+                for digest in done:
+                    del missing[digest]
+        return written
+
+    async def _write_free(
+        self,
+        missing: Mapping[Digest, bytes | memoryview],
+        found: Mapping[Digest, Chunk],
+        attempt: _Attempt,
+    ) -> set[Digest]:
+        """Write those chunks that nobody else is writing; if there are none, wait for somebody."""
+        taken = await self._locks.take(digest.hex() for digest in missing)
+        try:
+            free = [d for d in missing if d.hex() in taken and attempt.may_name(found.get(d))]
+            if free:
+                return await self._write({digest: missing[digest] for digest in free}, found, attempt)
+        finally:
+            await self._locks.release(taken)
+        if taken:
+            await asyncio.sleep(_PAUSE)
+        else:
+            await self._locks.wait((digest.hex() for digest in missing), _WAIT)
+        return set()
+
+    async def _write(
+        self,
+        batch: Mapping[Digest, bytes | memoryview],
+        found: Mapping[Digest, Chunk],
+        attempt: _Attempt,
+    ) -> set[Digest]:
+        """Name, write, make live; return what became live by this. A node that fails is no error
+        yet: its chunks stay missing, and the next attempt places them elsewhere."""
+        namings = {digest: self._naming(digest, len(data), found.get(digest)) for digest, data in batch.items()}
+        attempt.own.update(naming.generation for naming in namings.values())
+        won = await self._chunks.name(list(namings.values()))
+        outcomes = await asyncio.gather(
+            *(self._cluster.write(namings[digest].blobs[0], batch[digest]) for digest in won),
+            return_exceptions=True,
+        )
+        durable = []
+        for digest, outcome in zip(won, outcomes, strict=True):
+            if outcome is None:
+                durable.append(namings[digest])
+            elif not isinstance(outcome, NodeError):
+                raise outcome
+        live = await self._chunks.make_live(durable) if durable else set()
+        await self._discard(naming.blobs[0] for naming in durable if naming.digest not in live)
+        return live
+
+    def _naming(self, digest: Digest, size: int, instead_of: Chunk | None) -> Naming:
+        generation = new_generation()
+        return Naming(size, (Blob(self._cluster.place(), digest, generation),), generation, instead_of)
+
+    async def _discard(self, blobs: Iterable[Blob]) -> None:
+        """Unlink blobs whose naming was taken over before they became live."""
+        for blob in blobs:
+            try:
+                await self._cluster.unlink(blob)
+            except NodeError as error:
+                log.info("blob left for the sweeper", blob=blob.name, node=blob.node, error=error.message)
+
+
+class _Attempt:
+    """What one call of `store` has named itself, and since when it sees the namings of others."""
+
+    def __init__(self) -> None:
+        self.own: set[Generation] = set()
+        self._seen: dict[Generation, float] = {}
+
+    def may_name(self, chunk: Chunk | None) -> bool:
+        if chunk is None or chunk.state == "dead" or chunk.generation in self.own:
+            return True
+        return monotonic() - self._seen.setdefault(chunk.generation, monotonic()) >= _PATIENCE

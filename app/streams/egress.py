@@ -1,0 +1,211 @@
+"""A download, from the file's pages to verified bytes.
+
+Chunks are read in small groups: the documents of a group are looked up in one query, its blobs are
+read at the same time, and hashed in one call, before any of its bytes leave. While one group is
+being sent the next is read ahead, as far as the memory for that, which all downloads share, allows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from app.errors import BlobDamaged, BlobMissing, Damaged, NodeError, NodesUnavailable
+from app.logs import get_logger
+from app.metrics import DAMAGE
+from app.models.chunks import Chunk, Chunks
+from app.models.pages import Pages
+from app.nodes.cluster import Cluster
+from app.streams.hasher import Hasher
+from app.types import Blob, ChunkRef, File, Page, PageRef
+
+log = get_logger(__name__)
+
+_GROUP = 4
+"""Chunks read and verified together."""
+
+_SHARED = 64
+"""Chunks that all downloads of a process may hold beyond the one that each is entitled to."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """The part of a chunk that was asked for: bytes `start` to `stop` of it."""
+
+    ref: ChunkRef
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedChunk:
+    """A chunk of a file: its number, its offset in the file, and its document if there is one."""
+
+    index: int
+    offset: int
+    ref: ChunkRef
+    chunk: Chunk | None
+
+
+class Egress:
+    def __init__(self, pages: Pages, chunks: Chunks, cluster: Cluster, hasher: Hasher) -> None:
+        self._pages = pages
+        self._chunks = chunks
+        self._cluster = cluster
+        self._hasher = hasher
+        self._spare = _SHARED
+
+    async def read(self, file: File, start: int, stop: int) -> AsyncGenerator[memoryview, None]:
+        """The file's bytes from `start` to `stop`, each piece verified.
+
+        Raises Damaged where bytes are missing or wrong and no good copy is left, NodesUnavailable
+        where none can be reached, DatabaseUnavailable. Whoever stops early closes the generator.
+        """
+        slices = self._slices(file, start, stop)
+        current = await self._begin(slices)
+        upcoming: _Group | None = None
+        try:
+            while current:
+                pieces = await current.pieces
+                upcoming = await self._begin(slices)
+                for piece in pieces:
+                    yield piece
+                self._end(current)
+                current, upcoming = upcoming, None
+        finally:
+            for group in (current, upcoming):
+                if group:
+                    await _settled(group.pieces)
+                    self._end(group)
+            await slices.aclose()
+
+    async def list_chunks(self, file: File, after: int, limit: int) -> list[PlacedChunk]:
+        """Up to `limit` chunks of the file, from number `after` on. Raises Damaged where a page is missing."""
+        placed: list[tuple[int, int, ChunkRef]] = []
+        index = offset = 0
+        for page_ref in file.pages:
+            if index + page_ref.chunks > after and len(placed) < limit:
+                page_index, page_offset = index, offset
+                for ref in (await self._page(file, page_ref)).chunks:
+                    if page_index >= after and len(placed) < limit:
+                        placed.append((page_index, page_offset, ref))
+                    page_index += 1
+                    page_offset += ref.size
+            index += page_ref.chunks
+            offset += page_ref.size
+        found = await self._chunks.find({ref.digest for _, _, ref in placed})
+        return [PlacedChunk(number, at, ref, found.get(ref.digest)) for number, at, ref in placed]
+
+    async def _slices(self, file: File, start: int, stop: int) -> AsyncGenerator[_Slice, None]:
+        offset = 0
+        for page_ref in file.pages:
+            if offset + page_ref.size > start and offset < stop:
+                at = offset
+                for ref in (await self._page(file, page_ref)).chunks:
+                    if at + ref.size > start and at < stop:
+                        yield _Slice(ref, max(0, start - at), min(ref.size, stop - at))
+                    at += ref.size
+            offset += page_ref.size
+
+    async def _page(self, file: File, ref: PageRef) -> Page:
+        page = await self._pages.read(ref.id)
+        if page is None:
+            DAMAGE.labels("page").inc()
+            log.error("damage found", kind="page", page=ref.id.hex(), file=file.id)
+            raise _damaged()
+        return page
+
+    # Groups
+
+    async def _begin(self, slices: AsyncIterator[_Slice]) -> _Group | None:
+        """Start to read the next group, or None at the end."""
+        extra = min(self._spare, _GROUP - 1)
+        self._spare -= extra
+        group: list[_Slice] = []
+        try:
+            async for piece in slices:
+                group.append(piece)
+                if len(group) > extra:
+                    break
+        except BaseException:
+            self._spare += extra
+            raise
+        if not group:
+            self._spare += extra
+            return None
+        return _Group(asyncio.create_task(self._fetch(group)), extra)
+
+    def _end(self, group: _Group) -> None:
+        self._spare += group.extra
+
+    async def _fetch(self, group: Sequence[_Slice]) -> list[memoryview]:
+        refs = {piece.ref.digest: piece.ref for piece in group}
+        found = await self._chunks.find(refs)
+        readings = await asyncio.gather(*(self._first_copy(ref, found.get(ref.digest)) for ref in refs.values()))
+        digests = await self._hasher.digests([data or b"" for data in readings])
+        bodies = {}
+        for ref, data, digest in zip(refs.values(), readings, digests, strict=True):
+            good = data is not None and digest == ref.digest
+            bodies[ref.digest] = data if data is not None and good else await self._any_copy(ref)
+        return [memoryview(bodies[piece.ref.digest])[piece.start : piece.stop] for piece in group]
+
+    async def _first_copy(self, ref: ChunkRef, chunk: Chunk | None) -> bytes | None:
+        if chunk is None or chunk.state != "live":
+            return None
+        try:
+            return await self._cluster.read(chunk.blobs[0], ref.size)
+        except NodeError:
+            return None
+
+    async def _any_copy(self, ref: ChunkRef) -> bytes:
+        """The chunk by whichever copy is good; its document is read afresh, for copies may have moved."""
+        chunk = (await self._chunks.find([ref.digest])).get(ref.digest)
+        if chunk is None or chunk.state != "live":
+            self._report(ref, "chunk", None)
+            raise _damaged()
+        unreachable = False
+        for blob in chunk.blobs:
+            try:
+                data = await self._cluster.read(blob, ref.size)
+                if await self._hasher.digests([data]) == [ref.digest]:
+                    return data
+                self._report(ref, "wrong", blob)
+            except BlobMissing:
+                self._report(ref, "missing", blob)
+            except BlobDamaged:
+                self._report(ref, "size", blob)
+            except NodeError:
+                unreachable = True
+        if unreachable:
+            raise NodesUnavailable("The storage node that holds this file does not answer.")
+        raise _damaged()
+
+    @staticmethod
+    def _report(ref: ChunkRef, kind: str, blob: Blob | None) -> None:
+        DAMAGE.labels(kind).inc()
+        log.error(
+            "damage found",
+            kind=kind,
+            chunk=ref.digest.hex(),
+            node=blob.node if blob else None,
+            blob=blob.name if blob else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    pieces: asyncio.Task[list[memoryview]]
+    extra: int
+
+
+async def _settled(task: asyncio.Task[list[memoryview]]) -> None:
+    """Wait until the task has ended, however; threads may still use what it holds."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()
+
+
+def _damaged() -> Damaged:
+    return Damaged("Stored bytes of this file are missing or wrong. The administrator finds details in the log.")

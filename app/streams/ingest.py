@@ -1,0 +1,341 @@
+"""An upload, from the first body byte to the commit.
+
+Body pieces are cut into chunks (`chunker`) in pooled memory (`buffers`); sixteen full chunks are a
+batch, which is hashed in one call (`hasher`) and linked or written (`dedupe`) while the next one
+fills; its digests join the current page, and a full page is committed. The last pages of an
+upload's files go into the same transaction as the files themselves, so that an upload appears
+whole or not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import monotonic
+
+from app.errors import MiniS3Error, NodeError, TooLarge, UploadInterrupted
+from app.logs import get_logger
+from app.metrics import BYTES_SAVED, BYTES_STORED, CHUNKS_LINKED, CHUNKS_NEW
+from app.models.chunks import Chunk, Chunks
+from app.models.files import new_file_id
+from app.models.ledger import ChunksNotLive, Hold, Ledger
+from app.nodes.cluster import Cluster
+from app.streams.buffers import BufferPool
+from app.streams.chunker import Filling
+from app.streams.dedupe import Deduper
+from app.streams.hasher import Hasher
+from app.types import PAGE_CHUNKS, ChunkRef, ContentName, Digest, File, Page, PageRef
+
+log = get_logger(__name__)
+
+BATCH = 16
+"""Chunks hashed, looked up and written together."""
+
+MOST_BUFFERS = 3 * BATCH
+"""What one upload may hold: a batch that fills, one on its way, and the last, kept until its page commits."""
+
+_PAGE_AGE = 600.0
+"""Seconds after which a page is committed although it is not full, so that the first chunks of a
+slow upload do not wait for its last ones longer than the grace period."""
+
+_COMMITS = 5
+"""Times that a commit is tried whose chunks are reclaimed under it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The parts that every upload passes through; one set a process."""
+
+    pool: BufferPool
+    hasher: Hasher
+    deduper: Deduper
+    chunks: Chunks
+    cluster: Cluster
+    ledger: Ledger
+    max_file_size: int
+
+
+@dataclass(slots=True)
+class Counts:
+    """What an upload cost: chunks by position, bytes of bodies and of blobs written."""
+
+    chunks: int = 0
+    new: int = 0
+    received: int = 0
+    stored: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    files: tuple[File, ...]
+    counts: Counts
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A file in the making."""
+
+    name: str
+    content_type: str
+    size: int = 0
+    content: ContentName = field(default_factory=ContentName)
+    pages: list[PageRef] = field(default_factory=list)
+
+    def close_page(self, page: Page) -> None:
+        self.pages.append(PageRef(page.id, page.size, len(page.chunks)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Sixteen chunks in memory that are live in the store."""
+
+    fillings: Sequence[Filling]
+    refs: Sequence[ChunkRef]
+    chunks: Mapping[Digest, memoryview]
+    written: set[Digest]
+
+
+class Ingest:
+    """One upload: any number of files, one after the other, committed together.
+
+    Begin a file, write its bytes, end it; `commit` in the end, or `abort`. Any call may raise
+    DatabaseUnavailable, NodesUnavailable, NoSpace, UploadInterrupted; after an error only `abort`
+    is left. Calls are made one at a time.
+    """
+
+    def __init__(self, stages: Stages, owner: str) -> None:
+        self._stages = stages
+        self._owner = owner
+        self._share = stages.pool.open_share()
+        self._hold = Hold()
+        self._drafts: list[_Draft] = []
+        self._tails: list[Page] = []
+        self._filling: Filling | None = None
+        self._filled: list[Filling] = []
+        self._running: deque[asyncio.Task[_Batch]] = deque()
+        self._kept: _Batch | None = None
+        self._page: list[ChunkRef] = []
+        self._page_since = 0.0
+        self.counts = Counts()
+
+    async def begin_file(self, name: str, content_type: str) -> None:
+        await self._hold_tails()
+        self._drafts.append(_Draft(name, content_type))
+
+    async def write(self, data: bytes) -> None:
+        """Take the next bytes of the current file; returns when there is room for more.
+
+        Raises TooLarge as soon as the file exceeds the maximum.
+        """
+        draft = self._drafts[-1]
+        draft.size += len(data)
+        self.counts.received += len(data)
+        if draft.size > self._stages.max_file_size:
+            raise TooLarge(f"The file is larger than the {self._stages.max_file_size} bytes allowed here.")
+        rest = memoryview(data)
+        while rest:
+            self._filling = self._filling or Filling(await self._buffer())
+            rest = self._filling.fill(rest)
+            if self._filling.full:
+                await self._cut()
+        if self._page and monotonic() - self._page_since > _PAGE_AGE:
+            await self._collect_all()
+            if self._page:
+                await self._hold_page()
+
+    async def end_file(self) -> None:
+        if self._filling:
+            await self._cut()
+        await self._submit()
+        await self._collect_all()
+        if self._page:
+            tail = Page.of(self._page)
+            self._tails.append(tail)
+            self._drafts[-1].close_page(tail)
+            self._page = []
+
+    async def commit(self) -> Receipt:
+        """Make the files visible, all of them or none."""
+        now = datetime.now(UTC)
+        created_at = now.replace(microsecond=now.microsecond // 1000 * 1000)
+        files = tuple(
+            File(
+                new_file_id(),
+                draft.name,
+                draft.size,
+                draft.content_type,
+                draft.content.id,
+                created_at,
+                self._owner,
+                tuple(draft.pages),
+            )
+            for draft in self._drafts
+        )
+        for _ in range(_COMMITS):
+            try:
+                await self._stages.ledger.commit_files(self._hold, files, self._tails)
+                break
+            except ChunksNotLive as gone:
+                await self._store_again(gone.digests)
+        else:
+            raise _reclaimed()
+        self._close()
+        self._count()
+        return Receipt(files, self.counts)
+
+    async def abort(self) -> None:
+        """Give the upload up: no file appears, buffers are freed, held pages are released.
+
+        Never raises; what can't be released now is left to the collector.
+        """
+        self._give_back([self._filling] if self._filling else [])
+        self._give_back(self._filled)
+        self._filling, self._filled = None, []
+        await asyncio.gather(*self._running, return_exceptions=True)
+        for task in self._running:
+            if not task.cancelled() and not task.exception():
+                self._give_back(task.result().fillings)
+        self._running.clear()
+        self._close()
+        try:
+            await self._stages.ledger.end_upload(self._hold)
+        except MiniS3Error as error:
+            log.warning("upload left for the collector", upload=str(self._hold.upload), error=error.message)
+
+    # From bytes to batches
+
+    async def _buffer(self) -> bytearray:
+        """Memory for the next chunk. Whoever waits for it holds none that could be freed first."""
+        while (buffer := self._share.take_nowait()) is None:
+            self._let_go()
+            if self._filled:
+                await self._submit()
+            elif self._running:
+                await self._collect()
+            else:
+                return await self._share.take()
+        return buffer
+
+    async def _cut(self) -> None:
+        if self._filling:
+            self._filled.append(self._filling)
+            self._filling = None
+        if len(self._filled) == BATCH:
+            await self._submit()
+
+    async def _submit(self) -> None:
+        """Send the full chunks on their way; one batch at a time is under way beside the one that fills."""
+        if self._filled:
+            while self._running:
+                await self._collect()
+            batch, self._filled = self._filled, []
+            self._running.append(asyncio.create_task(self._store(batch)))
+
+    async def _store(self, fillings: Sequence[Filling]) -> _Batch:
+        """Hash and store a batch. It is never cancelled, for threads read the buffers."""
+        try:
+            bodies = [filling.chunk for filling in fillings]
+            digests = await self._stages.hasher.digests(bodies)
+            chunks = dict(zip(digests, bodies, strict=True))
+            written = await self._stages.deduper.store(chunks)
+        except BaseException:
+            self._give_back(fillings)
+            raise
+        refs = [ChunkRef(digest, len(body)) for digest, body in zip(digests, bodies, strict=True)]
+        return _Batch(fillings, refs, chunks, written)
+
+    async def _collect(self) -> None:
+        """Take the oldest batch under way into the page; a full page is committed."""
+        batch = await asyncio.shield(self._running[0])
+        self._running.popleft()
+        self._let_go()
+        self._kept = batch
+        self.counts.chunks += len(batch.refs)
+        self.counts.new += len(batch.written)
+        self.counts.stored += sum(len(batch.chunks[digest]) for digest in batch.written)
+        for ref in batch.refs:
+            if not self._page:
+                self._page_since = monotonic()
+            self._page.append(ref)
+            self._drafts[-1].content.add(ref.digest)
+            if len(self._page) == PAGE_CHUNKS:
+                await self._hold_page()
+
+    async def _collect_all(self) -> None:
+        while self._running:
+            await self._collect()
+
+    # From pages to the commit
+
+    async def _hold_page(self) -> None:
+        page = Page.of(self._page)
+        await self._hold_stored(page)
+        self._drafts[-1].close_page(page)
+        self._page = []
+
+    async def _hold_tails(self) -> None:
+        """Another file follows: the last pages of the earlier ones can't wait for it."""
+        for page in self._tails:
+            await self._hold_stored(page)
+        self._tails = []
+
+    async def _hold_stored(self, page: Page) -> None:
+        for _ in range(_COMMITS):
+            try:
+                return await self._stages.ledger.hold_page(self._hold, page)
+            except ChunksNotLive as gone:
+                await self._store_again(gone.digests)
+        raise _reclaimed()
+
+    async def _store_again(self, digests: set[Digest]) -> None:
+        """Rule R4: a chunk that was not live at the commit is stored again, from the bytes that are
+        still at hand or from its dying blob. Raises UploadInterrupted where neither is left."""
+        log.info("chunks reclaimed before the commit", chunks=len(digests))
+        at_hand = self._kept.chunks if self._kept else {}
+        found = await self._stages.chunks.find(digests - at_hand.keys())
+        for digest in digests:
+            data = at_hand.get(digest) or await self._salvage(found.get(digest))
+            if data is None:
+                raise _reclaimed()
+            await self._stages.deduper.store({digest: data})
+
+    async def _salvage(self, chunk: Chunk | None) -> bytes | None:
+        """The bytes of a chunk that is being removed, if a blob of it can still be read."""
+        if chunk is None:
+            return None
+        for blob in chunk.blobs:
+            try:
+                data = await self._stages.cluster.read(blob, chunk.size)
+            except NodeError:
+                continue
+            if await self._stages.hasher.digests([data]) == [chunk.digest]:
+                return data
+        return None
+
+    def _count(self) -> None:
+        CHUNKS_NEW.inc(self.counts.new)
+        CHUNKS_LINKED.inc(self.counts.chunks - self.counts.new)
+        BYTES_STORED.inc(self.counts.stored)
+        BYTES_SAVED.inc(self.counts.received - self.counts.stored)
+
+    # Memory
+
+    def _give_back(self, fillings: Sequence[Filling]) -> None:
+        self._share.give_back([filling.buffer for filling in fillings])
+
+    def _let_go(self) -> None:
+        """The last batch need not be kept any longer."""
+        if self._kept:
+            self._give_back(self._kept.fillings)
+            self._kept = None
+
+    def _close(self) -> None:
+        self._let_go()
+        self._share.close()
+
+
+def _reclaimed() -> UploadInterrupted:
+    return UploadInterrupted("Chunks of this upload were reclaimed before it ended. Send it again.")

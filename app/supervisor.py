@@ -1,0 +1,128 @@
+"""The process that `mini-s3 serve` is: it binds the port, starts the embedded databases and the
+workers, starts again what dies, and ends everything in order.
+
+It has one thread and few imports; all work on requests is done by the workers (`app.server`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from tempfile import TemporaryDirectory
+
+from app.embedded.child import Child, Program
+from app.embedded.services import EmbeddedServices
+from app.errors import ConfigError
+from app.settings import Settings
+
+_GRACE = 5.0
+"""Seconds that a worker gets to close its parts beyond those that its requests get."""
+
+
+async def supervise(settings: Settings, say: Callable[[str], None]) -> None:
+    """Run the server until SIGTERM or SIGINT. Raises ConfigError where it can't start."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(_bind(settings.host, settings.port))
+        services = EmbeddedServices(settings)
+        starting = asyncio.ensure_future(_start(settings, services, listener, stack))
+        asked_to_stop = asyncio.ensure_future(stopping.wait())
+        await asyncio.wait([starting, asked_to_stop], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait([starting])
+            return
+        starting.result()
+        host, port = listener.getsockname()[:2]
+        say(f"Mini-S3 is listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+        await asked_to_stop
+
+
+async def _start(
+    settings: Settings, services: EmbeddedServices, listener: socket.socket, stack: AsyncExitStack
+) -> None:
+    """Start the databases, then the workers; `stack` ends them the other way round."""
+    metrics = stack.enter_context(TemporaryDirectory(prefix="mini-s3-metrics-"))
+    await stack.enter_async_context(services)
+    workers = [
+        Child(_worker(number, settings, services, listener, metrics), on_spawn=services.record)
+        for number in range(1, settings.workers + 1)
+    ]
+
+    async def stop_all() -> None:
+        listener.close()
+        await asyncio.gather(*(worker.stop() for worker in workers))
+
+    stack.push_async_callback(stop_all)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for worker in workers:
+                group.create_task(worker.start())
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+def _worker(
+    number: int, settings: Settings, services: EmbeddedServices, listener: socket.socket, metrics: str
+) -> Program:
+    heard, report = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    news = b""
+
+    def listen() -> bytes:
+        nonlocal news
+        with suppress(BlockingIOError):
+            news = os.read(heard, 4096) or news
+        return news
+
+    def ready() -> bool:
+        return listen() == b"R"
+
+    def explain(code: int | None, _words: str) -> str:
+        return listen().decode(errors="replace") or f"it ended with exit code {code}; its log says why"
+
+    assignment = {
+        "settings": settings.model_dump(mode="json"),
+        "mongo_url": services.mongo_url,
+        "mongo_initiate": services.mongo_initiate,
+        "redis_url": services.redis_url,
+    }
+    return Program(
+        name=f"worker {number}",
+        command=(sys.executable, "-m", "app.server", str(listener.fileno()), str(report)),
+        ready=ready,
+        stop_patience=settings.shutdown_timeout + _GRACE,
+        if_we_die=signal.SIGKILL,
+        env={"MINI_S3_ASSIGNMENT": json.dumps(assignment), "PROMETHEUS_MULTIPROC_DIR": metrics},
+        pass_fds=(listener.fileno(), report),
+        explain=explain,
+    )
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Raises ConfigError where the address can't be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(2048)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise ConfigError(
+            f"Mini-S3 can't listen on {host}:{port}: {error.strerror}. Choose another with --host and --port."
+        ) from error
+    return listener
