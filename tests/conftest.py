@@ -1,0 +1,126 @@
+"""Fixtures. Databases are real ones, started once, in temporary folders and on sockets."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+
+from app.api.app import Parts
+from app.embedded import mongod, redis_server
+from app.models.database import Database, open_database
+from app.models.meta import prepare
+from app.server import open_parts
+from tests.support import Databases, Server, eventually, running
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def sockets() -> Iterator[Path]:
+    """A short directory: paths of sockets are limited to 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="ms3-") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(scope="session")
+def mongo_url(sockets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    data = tmp_path_factory.mktemp("mongo")
+    with running(mongod.program(mongod.find_binary(), data, sockets, data / "log")):
+        url = mongod.url(sockets)
+        with pymongo.MongoClient(url) as client:
+            client.admin.command("replSetInitiate", {"_id": "rs0", "members": [{"_id": 0, "host": mongod.INITIATE}]})
+            eventually(lambda: client.admin.command("hello")["isWritablePrimary"])
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_url(sockets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    data = tmp_path_factory.mktemp("redis")
+    binary = redis_server.find_binary()
+    assert binary is not None
+    with running(redis_server.program(binary, data, sockets, data / "log")):
+        yield redis_server.url(sockets)
+
+
+@pytest.fixture(scope="session")
+def databases(mongo_url: str, redis_url: str) -> Databases:
+    return Databases(mongo_url, redis_url)
+
+
+@pytest.fixture
+async def database(databases: Databases) -> AsyncIterator[Database]:
+    """An empty, prepared database."""
+    with databases.fresh() as name:
+        async with open_database(databases.mongo_url, name) as opened:
+            await prepare(opened)
+            yield opened
+
+
+OpenStore = Callable[..., AbstractAsyncContextManager[Parts]]
+
+
+@pytest.fixture
+def open_store(databases: Databases, tmp_path: Path) -> Iterator[OpenStore]:
+    """Opens the store of this test in this process, as often as wanted; settings by name."""
+    with databases.fresh() as name:
+
+        @asynccontextmanager
+        async def opened(**settings: Any) -> AsyncIterator[Parts]:
+            async with open_parts(databases.assignment(name, tmp_path / "data", **settings)) as parts:
+                yield parts
+
+        yield opened
+
+
+StartServer = Callable[..., Server]
+
+
+@pytest.fixture
+def start_server(databases: Databases, tmp_path: Path) -> Iterator[StartServer]:
+    """Starts servers on the shared databases; what still runs in the end is stopped."""
+    with databases.fresh() as name, ExitStack() as stack:
+
+        def start(**settings: Any) -> Server:
+            shared = {
+                "mongo_url": databases.mongo_url,
+                "mongo_database": name,
+                "redis_url": databases.redis_url,
+                "rate_api": "1000000/minute",
+                "rate_upload": "1000000/minute",
+                "rate_download": "1000000/minute",
+            }
+            server = Server(tmp_path, **(shared | settings))
+            stack.callback(server.stop)
+            return server
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for the tests of a module that neither hurt it nor mind what others stored."""
+    with databases.fresh() as name:
+        running_server = Server(
+            tmp_path_factory.mktemp("server"),
+            mongo_url=databases.mongo_url,
+            mongo_database=name,
+            redis_url=databases.redis_url,
+            rate_api="1000000/minute",
+            rate_upload="1000000/minute",
+            rate_download="1000000/minute",
+        )
+        try:
+            yield running_server
+        finally:
+            running_server.stop()
+
+
