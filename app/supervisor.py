@@ -86,8 +86,8 @@ def _worker(
     def ready() -> bool:
         return listen() == b"R"
 
-    def explain(code: int | None, _words: str) -> str:
-        return listen().decode(errors="replace") or f"it ended with exit code {code}; its log says why"
+    def explain(_code: int | None, _words: str) -> str:
+        return listen().decode(errors="replace")
 
     assignment = {
         "settings": settings.model_dump(mode="json"),

@@ -192,11 +192,13 @@ class Child:
         return f"exit code {code}"
 
     def _last_words(self) -> str:
+        code = self._popen.poll() if self._popen is not None else None
         path = self.program.log
-        if path is None or self._popen is None:
-            return ""
+        if path is None:
+            reason = self.program.explain(code, "")
+            return f".\n{reason}" if reason else ""
         with path.open("rb") as output:
             output.seek(max(self._log_start, path.stat().st_size - TAIL))
             words = output.read().decode(errors="replace").strip()
-        reason = self.program.explain(self._popen.poll(), words)
+        reason = self.program.explain(code, words)
         return f".\n{reason}\n(more in {path})" if reason else f" (its log is {path})"

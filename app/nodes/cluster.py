@@ -29,6 +29,9 @@ NodeState = Literal["active", "full", "down", "absent"]
 _REST = 5.0
 """Seconds for which a node that was full, or failed a write, is passed over before it is tried again."""
 
+_ANSWER = 2.0
+"""Seconds within which a node must say how much space it has, or it counts as down."""
+
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
@@ -103,8 +106,9 @@ class Cluster:
 
     async def _status(self, member: _Member) -> NodeStatus:
         try:
-            space = await member.node.space()
-        except NodeError:
+            async with asyncio.timeout(_ANSWER):
+                space = await member.node.space()
+        except (NodeError, TimeoutError):
             return NodeStatus(member.node.id, "down", 0)
         return NodeStatus(member.node.id, member.state, space.free)
 

@@ -1,0 +1,1 @@
+"""What shows and measures the whole system from outside: a real server, real bytes, real HTTP."""
