@@ -8,12 +8,13 @@ scrape of any worker gives the sum of all.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-__all__ = ["CONTENT_TYPE_PLAIN_0_0_4", "exposition", "forget_process"]
+__all__ = ["CONTENT_TYPE_PLAIN_0_0_4", "exposition", "forget_dead_workers"]
 
 REQUESTS = Counter("mini_s3_requests", "Answers sent", ["method", "route", "status"])
 LATENCY = Histogram(
@@ -43,6 +44,9 @@ def exposition() -> bytes:
     return generate_latest()
 
 
-def forget_process(pid: int) -> None:
-    """Drop the gauges of a worker that is gone; its counters stay."""
-    mark_process_dead(pid)  # type: ignore[no-untyped-call]
+def forget_dead_workers() -> None:
+    """Drop the gauges of workers that are gone; their counters stay."""
+    for path in Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", os.devnull)).glob("gauge_live*.db"):
+        pid = int(path.stem.rpartition("_")[2])
+        if not Path(f"/proc/{pid}").exists():
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]

@@ -26,6 +26,7 @@ from app.coord.locks import LocalLocks, Locks
 from app.coord.redis_locks import open_redis_locks
 from app.errors import ConfigError, MiniS3Error
 from app.logs import get_logger, set_up_logs
+from app.metrics import forget_dead_workers
 from app.models.chunks import Chunks
 from app.models.database import open_database
 from app.models.files import Files
@@ -167,6 +168,7 @@ def main() -> int:
     listener, report = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     assignment = Assignment.model_validate_json(os.environ.pop(Assignment.VARIABLE))
     set_up_logs(assignment.settings.log_level, assignment.settings.log_format, pid=os.getpid())
+    forget_dead_workers()
     factory = uvicorn.Config(lambda: None, loop="uvloop", log_config=None).get_loop_factory()
     try:
         with asyncio.Runner(loop_factory=factory) as runner:

@@ -51,8 +51,8 @@ async def _start(
     settings: Settings, services: EmbeddedServices, listener: socket.socket, stack: AsyncExitStack
 ) -> None:
     """Start the databases, then the workers; `stack` ends them the other way round."""
-    metrics = stack.enter_context(TemporaryDirectory(prefix="mini-s3-metrics-"))
     await stack.enter_async_context(services)
+    metrics = stack.enter_context(TemporaryDirectory(prefix="mini-s3-metrics-", dir=services.runtime_dir))
     workers = [
         Child(_worker(number, settings, services, listener, metrics), on_spawn=services.record)
         for number in range(1, settings.workers + 1)

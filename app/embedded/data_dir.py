@@ -195,13 +195,9 @@ async def _end_stale(name: str, child: ProcessId) -> None:
         log.warning("ending a child of a killed server", child=name, pid=child.pid)
         await process.end(STALE_PATIENCE)
         if not process.ended:
-            raise ConfigError(
-                f"{name} (process {child.pid}) of a killed Mini-S3 does not end; it may wait for a disk"
-            )
+            raise ConfigError(f"{name} (process {child.pid}) of a killed Mini-S3 does not end; it may wait for a disk")
     except PermissionError as error:
-        raise ConfigError(
-            f"{name} (process {child.pid}) of a killed Mini-S3 runs as another user: end it"
-        ) from error
+        raise ConfigError(f"{name} (process {child.pid}) of a killed Mini-S3 runs as another user: end it") from error
     finally:
         process.close()
 
@@ -213,9 +209,7 @@ def _make_runtime_dir() -> Path:
             base = "/tmp"  # noqa: S108 (mkdtemp makes a name that can't be foreseen)
         return Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX, dir=base))
     except OSError as error:
-        raise ConfigError(
-            f"There is no place for sockets: {error}. Name a temporary folder with TMPDIR"
-        ) from error
+        raise ConfigError(f"There is no place for sockets: {error}. Name a temporary folder with TMPDIR") from error
 
 
 def _ourselves() -> ProcessId:

@@ -47,8 +47,7 @@ def program(binary: Path, data: Path, runtime_dir: Path, log: Path) -> Program:
         ready=lambda: _answers(runtime_dir / SOCKET),
         log=log,
         explain=lambda code, words: (
-            f"{last_lines(code, words)}\n"
-            f"If its files are damaged, remove {data}: they hold nothing that must be kept"
+            f"{last_lines(code, words)}\nIf its files are damaged, remove {data}: they hold nothing that must be kept"
         ),
     )
 

@@ -66,6 +66,11 @@ class EmbeddedServices:
             await self._start_all(programs, stack)
             self._stack = stack.pop_all()
 
+    @property
+    def runtime_dir(self) -> Path | None:
+        """The owner's folder for what ends with it; None where the data directory is left alone."""
+        return self._data.runtime_dir if self._data else None
+
     async def stop(self) -> None:
         """End Redis, then mongod, and give the data directory free. To be called after the workers ended."""
         await self._stack.aclose()

@@ -90,9 +90,7 @@ STEADY_SCRIPT = "touch ready; exec sleep 1000"
 
 def test_start_returns_when_the_child_is_ready_and_stop_ends_it(tmp_path: Path) -> None:
     async def main() -> None:
-        child = Child(
-            shell(tmp_path, "while ! test -e go; do sleep 0.01; done; touch ready; exec sleep 1000")
-        )
+        child = Child(shell(tmp_path, "while ! test -e go; do sleep 0.01; done; touch ready; exec sleep 1000"))
         starting = asyncio.ensure_future(child.start())
         await until(lambda: child.pid is not None)
         assert not starting.done()
@@ -135,9 +133,7 @@ def test_a_child_that_keeps_dying_is_started_less_and_less_often(
     monkeypatch.setattr(child_module, "LONGEST_DELAY", 0.004)
 
     async def main() -> None:
-        async with started(
-            shell(tmp_path, "touch ready; test -e doomed && exit 3; exec sleep 1000")
-        ) as child:
+        async with started(shell(tmp_path, "touch ready; test -e doomed && exit 3; exec sleep 1000")) as child:
             (tmp_path / "doomed").touch()
             assert child.pid
             os.kill(child.pid, signal.SIGTERM)
@@ -185,15 +181,11 @@ def test_a_program_that_is_gone_for_a_while_is_tried_again(
     run(main())
 
 
-def test_a_failed_first_start_tells_the_last_words_and_is_not_repeated(
-    tmp_path: Path, events: Events
-) -> None:
+def test_a_failed_first_start_tells_the_last_words_and_is_not_repeated(tmp_path: Path, events: Events) -> None:
     (tmp_path / "log").write_text("words of an earlier run\n")
 
     async def main() -> None:
-        child = Child(
-            shell(tmp_path, "echo run >> runs; for n in 1 2 3 4 5 6; do echo line $n >&2; done; exit 3")
-        )
+        child = Child(shell(tmp_path, "echo run >> runs; for n in 1 2 3 4 5 6; do echo line $n >&2; done; exit 3"))
         with pytest.raises(ConfigError) as caught:
             await child.start()
         message = str(caught.value)
@@ -238,9 +230,7 @@ def test_a_start_that_does_not_finish_leaves_nothing_running(tmp_path: Path, can
 
 def test_a_child_that_ignores_the_request_is_killed(tmp_path: Path, events: Events) -> None:
     async def main() -> None:
-        async with started(
-            shell(tmp_path, "trap '' TERM; touch ready; while :; do sleep 0.05; done")
-        ) as child:
+        async with started(shell(tmp_path, "trap '' TERM; touch ready; while :; do sleep 0.05; done")) as child:
             pid = child.pid
             await child.stop(0.1)
             assert pid

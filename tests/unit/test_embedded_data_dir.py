@@ -138,9 +138,7 @@ def test_a_lock_removed_by_hand_does_not_end_a_living_servers_children(
     run(main())
 
 
-def test_children_of_a_killed_server_are_ended(
-    data: Path, temporary: Path, sleeper: subprocess.Popen[bytes]
-) -> None:
+def test_children_of_a_killed_server_are_ended(data: Path, temporary: Path, sleeper: subprocess.Popen[bytes]) -> None:
     runtime_dir = left_by_a_killed_server(data, temporary, mongod=identity(sleeper))
     assert running(data) is None
 

