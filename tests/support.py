@@ -141,3 +141,13 @@ class Server:
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code
+
+
+def blob_names(server: Server) -> set[str]:
+    """The names of all blobs in the default nodes of a server, unfinished ones included."""
+    return {path.name for path in (server.data_dir / "nodes").glob("*/??/*")}
+
+
+def blob_of(server: Server, digest: str) -> Path:
+    (path,) = (server.data_dir / "nodes").glob(f"*/{digest[:2]}/{digest}.*")
+    return path
