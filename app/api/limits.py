@@ -22,6 +22,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.errors import RateLimited
+from app.logs import get_logger
+
+log = get_logger(__name__)
 
 Kind = Literal["api", "upload", "download"]
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -72,19 +75,29 @@ class RateLimits:
         decorated = self._limiter.limit(rate)(admit)
 
         def gate(request: Request) -> None:
-            try:
-                decorated(request)
-            except RateLimitExceeded as error:
-                wait = self._seconds_left(request)
-                raise RateLimited(
-                    f"Only {error.detail} are allowed to one client. Try again in {wait} s.", wait
-                ) from error
+            for _ in range(2):
+                try:
+                    decorated(request)
+                except RateLimitExceeded as error:
+                    wait = self._seconds_left(request)
+                    raise RateLimited(
+                        f"Only {error.detail} are allowed to one client. Try again in {wait} s.", wait
+                    ) from error
+                except Exception as error:  # noqa: BLE001 - slowapi lets through whatever its storage raises
+                    # It falls back to memory for the first request that fails, and raises for
+                    # those that fail at the same moment. The second try of these is in memory.
+                    log.info("rate limits not asked", error=str(error))
+                else:
+                    return
 
         return gate
 
     def _seconds_left(self, request: Request) -> int:
         limit, arguments = request.state.view_rate_limit
-        resets_at, _ = self._limiter.limiter.get_window_stats(limit, *arguments)
+        try:
+            resets_at, _ = self._limiter.limiter.get_window_stats(limit, *arguments)
+        except Exception:  # noqa: BLE001 - as above
+            return int(limit.get_expiry())
         return max(1, int(resets_at - time.time()) + 1)
 
     async def _in_thread(self, gate: Callable[[Request], Any], request: Request) -> None:

