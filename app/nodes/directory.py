@@ -13,12 +13,14 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from app.errors import BlobDamaged, BlobMissing, NodeError, NodeFull
 from app.nodes.base import Node, Space
 from app.nodes.durable import write_durably
+from app.nodes.identity import IDENTITY
 from app.types import Blob, NodeId
 
 T = TypeVar("T")
@@ -43,7 +45,8 @@ class DirectoryNode(Node):
         return await self._run(lambda: _read_exactly(self.path(blob), size))
 
     async def unlink(self, blob: Blob) -> None:
-        await self._run(lambda: self.path(blob).unlink(missing_ok=True))
+        with suppress(BlobMissing):
+            await self._run(self.path(blob).unlink)
 
     async def space(self) -> Space:
         usage = await self._run(lambda: shutil.disk_usage(self._directory))
@@ -56,6 +59,9 @@ class DirectoryNode(Node):
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, call)
         except FileNotFoundError as error:
+            # A disk that is gone is no proof that its blobs are.
+            if not (self._directory / IDENTITY).exists():
+                raise NodeError(f"{self.id}: {self._directory} is not there. Is its disk mounted?") from error
             raise BlobMissing(f"{error.filename} is missing on {self.id}") from error
         except OSError as error:
             kind = NodeFull if error.errno in _FULL else NodeError

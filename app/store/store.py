@@ -124,4 +124,3 @@ def _found(file: File | None, otherwise: str) -> File:
     if file is None:
         raise NotFound(otherwise)
     return file
-

@@ -168,5 +168,3 @@ def child(server: Server, name: str) -> int:
 
 def started(server: Server, name: str) -> list[object]:
     return [event for event in server.events("child started again") if event["child"] == name]
-
-
