@@ -53,7 +53,7 @@ class RequestContext:
             return
         scope["request_id"] = request_id = secrets.token_hex(8)
         started = perf_counter()
-        status, received, sent = 0, 0, 0
+        status, received, sent, answered = 0, 0, 0, False
 
         async def receive_counted() -> Message:
             nonlocal received
@@ -62,7 +62,7 @@ class RequestContext:
             return message
 
         async def send_counted(message: Message) -> None:
-            nonlocal status, sent
+            nonlocal status, sent, answered
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
@@ -72,10 +72,16 @@ class RequestContext:
             else:
                 sent += len(message.get("body", b""))
             await send(message)
+            answered = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         with bind(request=request_id):
             try:
                 await self._app(scope, receive_counted, send_counted)
+            except Exception:
+                # A fault that was logged and answered; the server would close the connection unannounced,
+                # and the client's next request on it would be lost.
+                if not answered:
+                    raise
             finally:
                 _note(scope, status, received, sent, perf_counter() - started)
 

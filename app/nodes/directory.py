@@ -76,6 +76,6 @@ def _read_exactly(path: Path, size: int) -> bytes:
         data = os.read(descriptor, size) if actual == size else b""
     finally:
         os.close(descriptor)
-    if len(data) != size:
+    if actual != size or len(data) != size:
         raise BlobDamaged(f"{path} has {actual} bytes instead of {size}")
     return data

@@ -258,7 +258,7 @@ FILE = "/api/files/" + "0" * 24
         ("DELETE", "/api/content/" + "0" * 64, {"GET", "HEAD"}),
         ("POST", "/health", {"GET", "HEAD"}),
         ("PATCH", "/", {"GET", "HEAD"}),
-        ("BREW", "/api/stats", {"GET", "HEAD"}),
+        ("OPTIONS", "/api/stats", {"GET", "HEAD"}),
     ],
 )
 def test_wrong_methods(strict: Server, method: str, path: str, allowed: set[str]) -> None:
