@@ -122,5 +122,3 @@ def server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> It
             yield running_server
         finally:
             running_server.stop()
-
-

@@ -41,9 +41,7 @@ def running(program: Program) -> Iterator[subprocess.Popen[bytes]]:
     """A database as the embedded default runs it, without supervision."""
     assert program.log is not None
     with program.log.open("wb") as log:
-        process = subprocess.Popen(
-            program.command, cwd=program.cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
+        process = subprocess.Popen(program.command, cwd=program.cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         eventually(lambda: program.ready() or process.poll() is not None)
         assert process.poll() is None, program.log.read_text()

@@ -221,7 +221,9 @@ BAD_IDS = [
 
 
 @pytest.mark.parametrize("bad", BAD_IDS, ids=range(len(BAD_IDS)))
-@pytest.mark.parametrize("template", ["/api/files/{}", "/api/files/{}/info", "/api/files/{}/manifest", "/api/content/{}"])
+@pytest.mark.parametrize(
+    "template", ["/api/files/{}", "/api/files/{}/info", "/api/files/{}/manifest", "/api/content/{}"]
+)
 def test_ids_that_are_none(strict: Server, template: str, bad: str) -> None:
     with Wire(strict) as wire:
         wire.head("GET", template.format(bad))
@@ -236,7 +238,8 @@ def test_ids_that_are_none(strict: Server, template: str, bad: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/nothing", "/api", "/api/", "/api/nothing", "/api/files/1/2/3", "/static/nothing", "/static/../openapi.json"]
+    "path",
+    ["/nothing", "/api", "/api/", "/api/nothing", "/api/files/1/2/3", "/static/nothing", "/static/../openapi.json"],
 )
 def test_unknown_routes(strict: Server, path: str) -> None:
     with Wire(strict) as wire:

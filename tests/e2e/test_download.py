@@ -198,9 +198,7 @@ def test_if_range(server: Server, stored: Stored, by: str, holds: bool) -> None:
         assert (answer.status_code, answer.content) == (200, stored.content)
 
 
-def test_if_range_that_fails_turns_even_an_impossible_range_into_the_whole_file(
-    server: Server, stored: Stored
-) -> None:
+def test_if_range_that_fails_turns_even_an_impossible_range_into_the_whole_file(server: Server, stored: Stored) -> None:
     answer = server.client.get(stored.path, headers={"Range": f"bytes={SIZE}-", "If-Range": OTHER_TAG})
     assert (answer.status_code, answer.content) == (200, stored.content)
 

@@ -112,9 +112,7 @@ def test_a_database_that_is_away_is_refused(tmp_path: Path) -> None:
 
 def children(server: Server) -> list[int]:
     """All processes of the server but itself."""
-    listing = subprocess.run(
-        ["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=False
-    )
+    listing = subprocess.run(["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=False)
     return [int(pid) for pid in listing.stdout.split()]
 
 

@@ -304,9 +304,7 @@ def test_a_body_in_chunked_transfer_coding_is_taken(server: Server) -> None:
     content = distinct(3, 99)
     body = form(Part(content, "chunked"))
     pieces = (body[at : at + 100_001] for at in range(0, len(body), 100_001))
-    answer = server.client.post(
-        "/api/upload", content=pieces, headers={"Content-Type": FORM}
-    )
+    answer = server.client.post("/api/upload", content=pieces, headers={"Content-Type": FORM})
     assert answer.status_code == 201
     assert read(server, answer.json()["fileId"]) == content
 

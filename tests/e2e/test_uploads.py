@@ -94,7 +94,18 @@ def test_a_longer_file_is_named_by_its_bytes_and_how_they_were_cut(server: Serve
 
 @pytest.mark.parametrize(
     "name",
-    ["../../x", "/etc/passwd", "x" * 5000, "ünïcödé 😀 \u202etxt.exe", "a\tb\x01\x7f", "..", ".", 'say "hi"; a=b', "a\\b", "%2e%22"],
+    [
+        "../../x",
+        "/etc/passwd",
+        "x" * 5000,
+        "ünïcödé 😀 \u202etxt.exe",
+        "a\tb\x01\x7f",
+        "..",
+        ".",
+        'say "hi"; a=b',
+        "a\\b",
+        "%2e%22",
+    ],
 )
 def test_names_are_data(server: Server, name: str) -> None:
     before = blob_names(server)
@@ -120,7 +131,9 @@ def test_names_are_data(server: Server, name: str) -> None:
 
 def test_a_file_without_a_name_has_an_empty_one(server: Server) -> None:
     body = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nabc\r\n--b--'
-    answer = server.client.post("/api/upload", content=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    answer = server.client.post(
+        "/api/upload", content=body, headers={"Content-Type": "multipart/form-data; boundary=b"}
+    )
     assert answer.status_code == 201
     assert answer.json()["file"]["name"] == ""
     assert server.client.get(f"/api/files/{answer.json()['fileId']}").headers["content-disposition"] == "attachment"
