@@ -10,7 +10,6 @@ whole or not at all.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -84,9 +83,6 @@ class _Draft:
     content: ContentName = field(default_factory=ContentName)
     pages: list[PageRef] = field(default_factory=list)
 
-    def close_page(self, page: Page) -> None:
-        self.pages.append(PageRef(page.id, page.size, len(page.chunks)))
-
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
@@ -115,10 +111,10 @@ class Ingest:
         self._tails: list[Page] = []
         self._filling: Filling | None = None
         self._filled: list[Filling] = []
-        self._running: deque[asyncio.Task[_Batch]] = deque()
+        self._under_way: asyncio.Task[_Batch] | None = None
         self._kept: _Batch | None = None
         self._page: list[ChunkRef] = []
-        self._page_since = 0.0
+        self._page_since: float | None = None
         self.counts = Counts()
 
     async def begin_file(self, name: str, content_type: str) -> None:
@@ -141,8 +137,8 @@ class Ingest:
             rest = self._filling.fill(rest)
             if self._filling.full:
                 await self._cut()
-        if self._page and monotonic() - self._page_since > _PAGE_AGE:
-            await self._collect_all()
+        if self._page_since is not None and monotonic() - self._page_since > _PAGE_AGE:
+            await self._collect()
             if self._page:
                 await self._hold_page()
 
@@ -150,12 +146,9 @@ class Ingest:
         if self._filling:
             await self._cut()
         await self._submit()
-        await self._collect_all()
+        await self._collect()
         if self._page:
-            tail = Page.of(self._page)
-            self._tails.append(tail)
-            self._drafts[-1].close_page(tail)
-            self._page = []
+            self._tails.append(self._close_page())
 
     async def commit(self) -> Receipt:
         """Make the files visible, all of them or none."""
@@ -194,11 +187,11 @@ class Ingest:
         self._give_back([self._filling] if self._filling else [])
         self._give_back(self._filled)
         self._filling, self._filled = None, []
-        await asyncio.gather(*self._running, return_exceptions=True)
-        for task in self._running:
-            if not task.cancelled() and not task.exception():
-                self._give_back(task.result().fillings)
-        self._running.clear()
+        if self._under_way:
+            (outcome,) = await asyncio.gather(self._under_way, return_exceptions=True)
+            if isinstance(outcome, _Batch):
+                self._give_back(outcome.fillings)
+            self._under_way = None
         self._close()
         try:
             await self._stages.ledger.end_upload(self._hold)
@@ -213,7 +206,7 @@ class Ingest:
             self._let_go()
             if self._filled:
                 await self._submit()
-            elif self._running:
+            elif self._under_way:
                 await self._collect()
             else:
                 return await self._share.take()
@@ -229,10 +222,11 @@ class Ingest:
     async def _submit(self) -> None:
         """Send the full chunks on their way; one batch at a time is under way beside the one that fills."""
         if self._filled:
-            while self._running:
-                await self._collect()
+            await self._collect()
+            if self._page_since is None:
+                self._page_since = monotonic()
             batch, self._filled = self._filled, []
-            self._running.append(asyncio.create_task(self._store(batch)))
+            self._under_way = asyncio.create_task(self._store(batch))
 
     async def _store(self, fillings: Sequence[Filling]) -> _Batch:
         """Hash and store a batch. It is never cancelled, for threads read the buffers."""
@@ -248,33 +242,32 @@ class Ingest:
         return _Batch(fillings, refs, chunks, written)
 
     async def _collect(self) -> None:
-        """Take the oldest batch under way into the page; a full page is committed."""
-        batch = await asyncio.shield(self._running[0])
-        self._running.popleft()
+        """Take the batch that is under way into the page; a full page is committed."""
+        if self._under_way is None:
+            return
+        batch = await asyncio.shield(self._under_way)
+        self._under_way = None
         self._let_go()
         self._kept = batch
         self.counts.chunks += len(batch.refs)
         self.counts.new += len(batch.written)
         self.counts.stored += sum(len(batch.chunks[digest]) for digest in batch.written)
         for ref in batch.refs:
-            if not self._page:
-                self._page_since = monotonic()
             self._page.append(ref)
             self._drafts[-1].content.add(ref.digest)
             if len(self._page) == PAGE_CHUNKS:
                 await self._hold_page()
 
-    async def _collect_all(self) -> None:
-        while self._running:
-            await self._collect()
-
     # From pages to the commit
 
     async def _hold_page(self) -> None:
+        await self._hold_stored(self._close_page())
+
+    def _close_page(self) -> Page:
         page = Page.of(self._page)
-        await self._hold_stored(page)
-        self._drafts[-1].close_page(page)
-        self._page = []
+        self._drafts[-1].pages.append(PageRef(page.id, page.size, len(page.chunks)))
+        self._page, self._page_since = [], None
+        return page
 
     async def _hold_tails(self) -> None:
         """Another file follows: the last pages of the earlier ones can't wait for it."""
