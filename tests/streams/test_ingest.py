@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -339,3 +340,16 @@ async def test_a_failed_write_is_placed_elsewhere(open_store: OpenStore, monkeyp
         assert receipt.counts.new == 9
         chunks = await parts.store._chunks._chunks.find({})
         assert {chunk["blobs"][0]["node"] for chunk in chunks} == {"node1", "node3"}
+
+
+async def test_the_event_loop_is_never_blocked(open_store: OpenStore) -> None:
+    """Disk, hashing and locks run in threads: blockbuster raises where the loop's own thread blocks."""
+    content = os.urandom(5 * MIB)
+    async with open_store() as parts:
+        with blockbuster_ctx("app"):
+            receipt = await put(parts, content)
+            assert await get(parts, receipt) == content
+            await parts.store.info(receipt.files[0].id)
+            await parts.statistics.read()
+            await parts.readiness.check()
+            await parts.store.delete(receipt.files[0].id)
