@@ -346,6 +346,7 @@ async def test_the_event_loop_is_never_blocked(open_store: OpenStore) -> None:
     """Disk, hashing and locks run in threads: blockbuster raises where the loop's own thread blocks."""
     content = os.urandom(5 * MIB)
     async with open_store() as parts:
+        await put(parts, b"opens the connections, for which drivers look at their own files")
         with blockbuster_ctx("app"):
             receipt = await put(parts, content)
             assert await get(parts, receipt) == content
