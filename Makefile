@@ -1,41 +1,82 @@
-# Every target makes the virtual environment that it needs.
-PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
-	command -v $$name >/dev/null && $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$name && break; done)
-RUN := .venv
-DEV := .venv-dev
+# Everything that is done in this folder. `make` alone lists it.
+#
+# The targets make the virtual environments that they need, and make them anew when pyproject.toml changes:
+#   .venv      what it takes to run the server      .venv-dev  that, and what it takes to test it
 
-.PHONY: help run demo test check memory clean
+PYTHON ?= python3
+ARGS   ?=
+
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run demo memory test check clean
 
-help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+# An environment knows the folder that it was made in; a copied one must not be used.
+$(shell for venv in .venv .venv-dev; do \
+	[ "$$(cat $$venv/.ready 2>/dev/null)" = "$(CURDIR)" ] || rm -f $$venv/.ready; done)
 
-run: $(RUN)/ready ## run the server at http://127.0.0.1:3000 (make run ARGS='--port 4000')
-	$(RUN)/bin/mini-s3 serve $(ARGS)
+help:
+	@echo 'make run      start the server at http://127.0.0.1:3000, data in ./mini-s3-data (Ctrl-C stops it)'
+	@echo 'make demo     show it at work on 1 GiB of real binaries; needs 3.5 GiB of disk for a minute'
+	@echo 'make test     run all tests'
+	@echo 'make check    lint, format, types, import contracts'
+	@echo 'make memory   measure its peak memory: one upload of 10 GiB, then 50 of 100 MiB at once'
+	@echo 'make clean    remove environments and caches (not your data)'
+	@echo
+	@echo "Arguments go in ARGS:  make run ARGS='--port 4000'    make test ARGS='-k upload -x'"
+	@echo 'Settings go in MINI_S3_… variables; .venv/bin/mini-s3 serve --help names them all.'
+	@echo 'Another Python than python3: make run PYTHON=python3.12'
 
-demo: $(RUN)/ready ## upload, re-upload, edit and download 1 GiB, and show what it cost
-	$(RUN)/bin/python -m bench.demo $(ARGS)
+run: .venv/.ready
+	@exec .venv/bin/mini-s3 serve $(ARGS)
 
-test: $(DEV)/ready ## the tests, on a real MongoDB and a real Redis
-	$(DEV)/bin/python -m pytest $(ARGS)
+demo: .venv/.ready
+	@exec .venv/bin/python -m bench.demo $(ARGS)
 
-check: $(DEV)/ready ## lint, format, types, import contracts
-	$(DEV)/bin/ruff check .
-	$(DEV)/bin/ruff format --check .
-	$(DEV)/bin/mypy
-	$(DEV)/bin/lint-imports
+memory: .venv/.ready
+	@exec .venv/bin/python -m bench.memory $(ARGS)
 
-memory: $(RUN)/ready ## measure the server's memory under large and many uploads (needs 12 GiB of disk)
-	$(RUN)/bin/python -m bench.memory $(ARGS)
+test: .venv-dev/.ready
+	@exec .venv-dev/bin/python -m pytest $(ARGS)
 
-clean: ## remove the virtual environments and caches, never data
-	rm -rf $(RUN) $(DEV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+check: .venv-dev/.ready
+	@echo 'lint';             .venv-dev/bin/ruff check --quiet .
+	@echo 'format';           .venv-dev/bin/ruff format --quiet --check .
+	@echo 'types';            .venv-dev/bin/mypy --no-error-summary
+	@echo 'import contracts'; .venv-dev/bin/lint-imports >.venv-dev/contracts.log || { cat .venv-dev/contracts.log; exit 1; }
 
-$(RUN)/ready: EXTRAS := embedded
-$(DEV)/ready: EXTRAS := embedded,dev
-%/ready: pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Mini-S3 needs Python 3.11 or newer; name it: make PYTHON=/path/to/python3"; exit 1; }
-	@$(PYTHON) -m venv $(@D) || { echo "The venv module is incomplete; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
-	@echo "Installing into $(@D) ..."
-	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
-	@touch $@
+clean:
+	@rm -rf .venv .venv-dev build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find app bench tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.ready: WHAT = .[embedded]
+.venv-dev/.ready: WHAT = .[embedded,dev]
+
+.venv/.ready .venv-dev/.ready: pyproject.toml
+	@set -e; \
+	suits='import sys; sys.exit(sys.version_info < (3, 11))'; python=; bare=; \
+	for name in '$(PYTHON)' python3.13 python3.12 python3.11; do \
+		"$$name" -c "$$suits" 2>/dev/null || continue; \
+		if "$$name" -c 'import venv, ensurepip' 2>/dev/null; then python=$$name; break; fi; \
+		bare=$${bare:-$$name}; \
+	done; \
+	if [ -z "$$python" ] && [ -n "$$bare" ]; then \
+		echo "$$bare can't make virtual environments: its modules venv and ensurepip are missing." >&2; \
+		echo "On Debian and Ubuntu:  apt-get install python3-venv" >&2; \
+		echo "(for a Python that is not the default one, such as python3.11:  apt-get install python3.11-venv)" >&2; \
+		exit 1; \
+	elif [ -z "$$python" ]; then \
+		echo "Mini-S3 needs Python 3.11 or later, and there is none: $(PYTHON) is $$('$(PYTHON)' --version 2>&1 || true)" >&2; \
+		echo "On Debian 12:     apt-get install python3 python3-venv" >&2; \
+		echo "On Ubuntu 22.04:  apt-get install python3.11 python3.11-venv" >&2; \
+		echo "If it is installed under another name:  make PYTHON=/path/to/python3.11 …" >&2; \
+		exit 1; \
+	fi; \
+	if [ -e $@ ] && $(@D)/bin/python -c "$$suits" 2>/dev/null; then \
+		echo "Bringing $(@D) up to date"; \
+	else \
+		echo "Making $(@D) with $$("$$python" --version); this takes a minute"; \
+		"$$python" -m venv --clear $(@D); \
+	fi; \
+	rm -f $@; \
+	$(@D)/bin/python -m pip install -qq --no-input --disable-pip-version-check -e '$(WHAT)'; \
+	printf %s '$(CURDIR)' >$@

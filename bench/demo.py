@@ -109,9 +109,7 @@ def _run(mib: int, parent: Path | None, screen: Screen) -> bool:
             uploads = [
                 _upload(server.client, screen, ("Upload", "the first"), material.path),
                 _upload(server.client, screen, ("Upload it again", "the second"), material.path),
-                _upload(
-                    server.client, screen, ("Upload an edited version", "the edited version"), folder / "edited.bin"
-                ),
+                _upload(server.client, screen, ("Upload an edited version", "the edited one"), folder / "edited.bin"),
             ]
             downloads = [_download(server.client, screen, upload) for upload in uploads]
             stats = _stats_of(server, uploads)

@@ -59,7 +59,7 @@ class Load:
 
     def __str__(self) -> str:
         each = gib(self.blocks * MIB).replace(".00", "").replace(".0 ", " ")
-        return f"1 × {each}" if self.count == 1 else f"{self.count} × {each} at once"
+        return f"1 x {each}" if self.count == 1 else f"{self.count} x {each} at once"
 
 
 @dataclass(frozen=True)

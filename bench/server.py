@@ -44,7 +44,8 @@ class Server:
         found = {"supervisor": [self.pid]}
         for child in _children(self.pid):
             with suppress(OSError):
-                words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+                # Valkey rewrites its own into one word with spaces.
+                words = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ").split()
                 role = next((_ROLES[name] for name in map(_basename, words) if name in _ROLES), None)
                 if role:
                     found.setdefault(role, []).append(child)

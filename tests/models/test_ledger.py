@@ -227,3 +227,14 @@ async def test_listing_uses_an_index(database: Database) -> None:
 def test_a_cursor_is_read_as_it_was_written() -> None:
     cursor = Cursor(datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC), new_file_id())
     assert Cursor.parse(str(cursor)) == cursor
+
+
+@pytest.mark.parametrize(
+    "prefix", ["a", "a.c", "\x00", "x\x00y", "\ud7ff", "\U0010ffff", "a\U0010ffff", "^a$", "ü" * 30_000]
+)
+async def test_a_prefix_is_any_text(database: Database, prefix: str) -> None:
+    ledger, files = Ledger(database), Files(database)
+    names = [prefix, prefix + "x", prefix + "\U0010ffff", prefix[:-1], "b" + prefix, "\ue000", "~", ""]
+    await ledger.commit_files(Hold(), [file_of(name=name) for name in names], [])
+    found = {file.name for file in await files.newest(30, None, prefix)}
+    assert found == {name for name in names if name.startswith(prefix)}
