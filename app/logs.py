@@ -16,6 +16,10 @@ bind = structlog.contextvars.bound_contextvars
 """`with bind(request="…"):` adds facts to every event logged inside."""
 
 
+# The local variables of a traceback's frames may be passwords, or what users stored.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
+
 def get_logger(name: str) -> Any:
     return structlog.stdlib.get_logger(name)
 
@@ -30,9 +34,9 @@ def set_up_logs(level: str, form: str, **facts: Any) -> None:
     ]
     as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
     render: list[Any] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if as_text
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [_TRACEBACKS, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -85,7 +85,7 @@ def load_settings(flags: dict[str, Any], config: Path | None = None) -> Settings
     from_file: dict[str, Any] = {}
     if config is not None:
         try:
-            from_file = tomllib.loads(config.read_text())
+            from_file = tomllib.loads(config.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ConfigError(f"The settings file {config} can't be read: {error}") from error
     try:

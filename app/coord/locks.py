@@ -36,17 +36,19 @@ class LocalLocks(Locks):
         self._held.update((key, asyncio.Event()) for key in free)
         return free
 
-    def any_held(self, keys: Iterable[str]) -> bool:
-        return any(key in self._held for key in keys)
+    def held(self, keys: Iterable[str]) -> set[str]:
+        """Those of the keys that are taken."""
+        return {key for key in keys if key in self._held}
 
     async def release(self, keys: Iterable[str]) -> None:
         for key in keys:
             self._held.pop(key).set()
 
     async def wait(self, keys: Iterable[str], timeout: float) -> None:  # noqa: ASYNC109
-        waiting = [asyncio.ensure_future(self._held[key].wait()) for key in keys if key in self._held]
-        if not waiting:
+        wanted = set(keys)
+        if self.held(wanted) != wanted or not wanted:
             return
+        waiting = [asyncio.ensure_future(self._held[key].wait()) for key in wanted]
         try:
             await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC
 from typing import Any, TypeVar, cast
 
@@ -64,6 +64,7 @@ _TIMEOUTS: dict[str, Any] = {
     "serverSelectionTimeoutMS": 2500,
     "socketTimeoutMS": 60_000,
 }
+_ATTEMPTS = 5
 _DUPLICATE_KEY = 11000
 _NOT_INITIALIZED = 94
 _ALREADY_INITIALIZED = 23
@@ -221,17 +222,23 @@ class Database:
         `work` passes its session to every call and keeps no effect besides them, for it may run
         several times. Raises what `work` raises, and DatabaseUnavailable.
         """
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(DuplicateKey), _translated():
+                # Another transaction inserted the same document a moment earlier; the next attempt
+                # finds it. The server calls some of these conflicts transient, but not all.
+                return await self._transaction(work)
         with _translated():
-            async with await self._client.start_session() as session:
-                return cast(
-                    "T",
-                    await session.with_transaction(
-                        work,
-                        read_concern=ReadConcern("snapshot"),
-                        write_concern=WriteConcern("majority", j=True, wtimeout=30_000),
-                        read_preference=ReadPreference.PRIMARY,
-                    ),
-                )
+            return await self._transaction(work)
+
+    async def _transaction(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        async with await self._client.start_session() as session:
+            result = await session.with_transaction(
+                work,
+                read_concern=ReadConcern("snapshot"),
+                write_concern=WriteConcern("majority", j=True, wtimeout=30_000),
+                read_preference=ReadPreference.PRIMARY,
+            )
+        return cast("T", result)
 
 
 @asynccontextmanager

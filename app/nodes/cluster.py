@@ -19,6 +19,7 @@ from app.metrics import NODE_ERRORS
 from app.models.nodes import NodeEntry, Nodes
 from app.nodes.base import Node
 from app.nodes.directory import DirectoryNode
+from app.nodes.durable import make_directory
 from app.nodes.identity import identify
 from app.types import Blob, NodeId
 
@@ -28,6 +29,9 @@ NodeState = Literal["active", "full", "down", "absent"]
 
 _REST = 5.0
 """Seconds for which a node that was full, or failed a write, is passed over before it is tried again."""
+
+_ROOM = 16 << 20
+"""Bytes free from which a node that was full counts as active again before a write has proved it."""
 
 _ANSWER = 2.0
 """Seconds within which a node must say how much space it has, or it counts as down."""
@@ -110,7 +114,9 @@ class Cluster:
                 space = await member.node.space()
         except (NodeError, TimeoutError):
             return NodeStatus(member.node.id, "down", 0)
-        return NodeStatus(member.node.id, member.state, space.free)
+        # Nobody sends uploads to a server that is not ready: its nodes must not need one to be active again.
+        again = member.takes_writes() and (member.state != "full" or space.free >= _ROOM)
+        return NodeStatus(member.node.id, "active" if again else member.state, space.free)
 
     def _member(self, node_id: NodeId) -> _Member:
         try:
@@ -158,7 +164,7 @@ async def _open(directory: Path, store: str, registry: Nodes) -> NodeEntry:
 def _alone(directory: Path) -> Iterator[None]:
     """Keep two workers from initialising one directory at once."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise ConfigError(f"The node directory {directory} can't be used: {error.strerror}.") from error

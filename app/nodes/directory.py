@@ -56,11 +56,14 @@ class DirectoryNode(Node):
         await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
 
     async def _run(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._translated, call)
+
+    def _translated(self, call: Callable[[], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+            return call()
         except FileNotFoundError as error:
             # A disk that is gone is no proof that its blobs are.
-            if not (self._directory / IDENTITY).exists():
+            if not os.access(self._directory / IDENTITY, os.F_OK):
                 raise NodeError(f"{self.id}: {self._directory} is not there. Is its disk mounted?") from error
             raise BlobMissing(f"{error.filename} is missing on {self.id}") from error
         except OSError as error:

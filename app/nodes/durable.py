@@ -16,6 +16,7 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
     Raises OSError; then neither name exists, unless the process or the disk died.
     """
     temporary = path.with_name(TEMPORARY + path.name)
+    unfinished = temporary
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
@@ -26,11 +27,20 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
         finally:
             os.close(descriptor)
         temporary.rename(path)
+        unfinished = path
         sync_directory(path.parent)
     except OSError:
         with suppress(OSError):
-            temporary.unlink()
+            unfinished.unlink()
         raise
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory, and the parents that it lacks, durably. Raises OSError."""
+    if not directory.is_dir():
+        make_directory(directory.parent)
+        directory.mkdir(exist_ok=True)
+        sync_directory(directory.parent)
 
 
 def sync_directory(directory: Path) -> None:

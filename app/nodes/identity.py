@@ -16,13 +16,13 @@ from pydantic import BaseModel, ValidationError
 
 from app.errors import ConfigError
 from app.models.nodes import NodeEntry
-from app.nodes.durable import sync_directory, write_durably
+from app.nodes.durable import TEMPORARY, make_directory, sync_directory, write_durably
 from app.types import NodeId
 
 FORMAT = 1
 IDENTITY = "node.json"
 FANOUT = tuple(f"{byte:02x}" for byte in range(256))
-_HARMLESS = {"lost+found", *FANOUT}
+_HARMLESS = {"lost+found", TEMPORARY + IDENTITY, *FANOUT}
 
 
 class Identity(BaseModel):
@@ -89,11 +89,11 @@ def _read(directory: Path) -> Identity | None:
 
 
 def _initialise(directory: Path, store: str, taken: set[NodeId]) -> Identity:
-    directory.mkdir(parents=True, exist_ok=True)
-    foreign = sorted({entry.name for entry in directory.iterdir()} - _HARMLESS)
+    make_directory(directory)
+    foreign = _foreign(directory)
     if foreign:
         raise ConfigError(
-            f"The node directory {directory} is neither a node nor empty (it holds {foreign[0]}). Name an empty one."
+            f"The node directory {directory} is neither a node nor empty (it holds {foreign}). Name an empty one."
         )
     for name in FANOUT:
         (directory / name).mkdir(exist_ok=True)
@@ -103,6 +103,13 @@ def _initialise(directory: Path, store: str, taken: set[NodeId]) -> Identity:
     write_durably(directory / IDENTITY, json.dumps(identity.model_dump(), indent=2).encode() + b"\n")
     sync_directory(directory.parent)
     return identity
+
+
+def _foreign(directory: Path) -> str | None:
+    """Something in the directory that an initialisation does not leave there, even one broken off."""
+    strange = {entry.name for entry in directory.iterdir()} - _HARMLESS
+    blobs = (str(blob.relative_to(directory)) for name in FANOUT for blob in (directory / name).glob("*"))
+    return min(strange) if strange else next(blobs, None)
 
 
 def _new_id(name: str, taken: set[NodeId]) -> str:

@@ -32,10 +32,12 @@ async def test_a_server_without_a_replica_set_is_refused(tmp_path: Path) -> None
         program = mongod.program(mongod.find_binary(), tmp_path, Path(sockets), tmp_path / "log")
         words = list(program.command)
         del words[words.index("--replSet") : words.index("--replSet") + 2]
-        with running(dataclasses.replace(program, command=tuple(words))):
-            with pytest.raises(ConfigError, match=r"not a replica set.*rs\.initiate"):
-                async with open_database(mongod.url(Path(sockets)), "x", patience=0):
-                    pass
+        with (
+            running(dataclasses.replace(program, command=tuple(words))),
+            pytest.raises(ConfigError, match=r"not a replica set.*rs\.initiate"),
+        ):
+            async with open_database(mongod.url(Path(sockets)), "x", patience=0):
+                pass
 
 
 @pytest.mark.parametrize(

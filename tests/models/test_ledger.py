@@ -16,6 +16,7 @@ from app.models.chunks import Chunks, Naming
 from app.models.database import Database
 from app.models.files import Cursor, Files, new_file_id
 from app.models.ledger import ChunksNotLive, Hold, Ledger
+from app.models.pages import Pages
 from app.models.tallies import Tallies
 from app.types import Blob, ChunkRef, ContentId, Digest, File, FileId, NodeId, Page, PageRef, new_generation
 
@@ -238,3 +239,19 @@ async def test_a_prefix_is_any_text(database: Database, prefix: str) -> None:
     await ledger.commit_files(Hold(), [file_of(name=name) for name in names], [])
     found = {file.name for file in await files.newest(30, None, prefix)}
     assert found == {name for name in names if name.startswith(prefix)}
+
+
+async def test_a_page_that_another_commit_just_inserted_is_found_on_the_next_attempt(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_live(database, 1)
+    ledger, page = Ledger(database), page_of(1)
+    await ledger.commit_files(Hold(), [file_of(page)], [page])
+    real, blind = Pages.refer, [True]
+
+    async def overlook_once(self: Pages, changes: Any, session: Any) -> Any:
+        return set(changes) if blind and blind.pop() else await real(self, changes, session)
+
+    monkeypatch.setattr(Pages, "refer", overlook_once)
+    await ledger.commit_files(Hold(), [file_of(page)], [page])
+    await recount(database)

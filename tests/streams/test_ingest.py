@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -165,7 +164,7 @@ async def test_more_uploads_than_memory_all_end(open_store: OpenStore) -> None:
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the calls that reach the database outside transactions' bookkeeping."""
     made: list[str] = []
     for name in ("find", "find_one", "bulk_update", "update_one", "update_many", "insert_one", "insert_many"):
@@ -176,7 +175,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
             return await _real(self, *arguments, **options)
 
         monkeypatch.setattr(Collection, name, call)
-    yield made
+    return made
 
 
 async def test_a_batch_costs_a_fixed_number_of_round_trips(open_store: OpenStore, calls: list[str]) -> None:
@@ -215,7 +214,7 @@ class NoLocks(Locks):
 
     async def release(self, keys: Any) -> None: ...
 
-    async def wait(self, keys: Any, timeout: float) -> None: ...  # noqa: ASYNC109
+    async def wait(self, keys: Any, timeout: float) -> None: ...
 
 
 @pytest.mark.parametrize("useless_locks", [False, True])
@@ -301,9 +300,7 @@ async def reclaim(parts: Parts, *, unlink: bool) -> None:
             await chunks._chunks.delete_many({"_id": document["_id"]})
 
 
-@pytest.mark.parametrize(
-    ("size", "unlink"), [(3 * MIB, False), (3 * MIB, True), ((2 * BATCH + 3) * MIB, False)]
-)
+@pytest.mark.parametrize(("size", "unlink"), [(3 * MIB, False), (3 * MIB, True), ((2 * BATCH + 3) * MIB, False)])
 async def test_chunks_reclaimed_before_the_commit_are_stored_again(
     open_store: OpenStore, size: int, unlink: bool
 ) -> None:
