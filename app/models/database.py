@@ -269,10 +269,14 @@ def _client(url: str) -> Iterator[Any]:
 
 async def _wait_for_primary(client: Any, initiate: str, patience: float) -> None:
     deadline = asyncio.get_running_loop().time() + patience
+    told = ""
     while True:
         problem = await _primary_problem(client, initiate)
         if not problem:
             return
+        if problem != told:
+            log.info("waiting for mongodb", problem=problem, seconds=patience)
+            told = problem
         if asyncio.get_running_loop().time() > deadline:
             raise ConfigError(f"MongoDB can't be used: {problem}")
         await asyncio.sleep(0.05)
