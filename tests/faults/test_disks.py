@@ -1,10 +1,12 @@
-"""Full and failing disks, on small file systems of their own."""
+"""Full and failing disks: on small file systems where tests may mount some (as root), else on
+directories in which the server's own writes fail beyond a size."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +18,44 @@ from tests.support import Server, eventually
 MIB = 1 << 20
 
 
+SIZES = {"small1": 12 * MIB, "small2": 12 * MIB, "large": 200 * MIB}
+
+QUOTA = """
+import errno, os
+from pathlib import Path
+
+SIZES = {sizes!r}
+write = os.write
+
+def limited(descriptor, data):
+    path = os.readlink(f"/proc/self/fd/{{descriptor}}")
+    for disk, size in SIZES.items():
+        if path.startswith(disk + "/"):
+            used = sum(file.stat().st_size for file in Path(disk).glob("??/*"))
+            if used + len(data) > size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return write(descriptor, data)
+
+os.write = limited
+"""
+
+
 @pytest.fixture
-def small_disks(tmp_path: Path) -> Iterator[list[Path]]:
-    """Two file systems of 12 MiB and one of 200 MiB."""
-    disks = [tmp_path / name for name in ("small1", "small2", "large")]
-    mounted = []
-    try:
-        for disk, size in zip(disks, ("12m", "12m", "200m"), strict=True):
+def small_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
+    """Two disks of 12 MiB and one of 200 MiB."""
+    disks = {tmp_path / name: size for name, size in SIZES.items()}
+    with ExitStack() as stack:
+        for disk in disks:
             disk.mkdir()
-            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], check=True)
-            mounted.append(disk)
-        yield disks
-    finally:
-        for disk in mounted:
-            subprocess.run(["umount", "-l", str(disk)], check=True)
+        if os.geteuid() == 0:
+            for disk, size in disks.items():
+                subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], check=True)
+                stack.callback(subprocess.run, ["umount", "-l", str(disk)], check=True)
+        else:
+            named = {str(disk): size for disk, size in disks.items()}
+            (tmp_path / "sitecustomize.py").write_text(QUOTA.format(sizes=named))
+            monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path.cwd()}")
+        yield list(disks)
 
 
 def states(server: Server) -> dict[str, str]:
