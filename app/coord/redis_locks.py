@@ -37,6 +37,15 @@ _REST = 2.0
 _POLL = 0.02, 0.25
 _PREFIX = "mini-s3:lock:"
 
+# A key that bears our token already is a relic of a release that Redis never heard of.
+_TAKE = """
+local taken = {}
+for place, key in ipairs(KEYS) do
+  local won = redis.call('set', key, ARGV[1], 'nx', 'px', ARGV[2]) or redis.call('get', key) == ARGV[1]
+  taken[place] = won and redis.call('pexpire', key, ARGV[2]) or 0
+end
+return taken
+"""
 _RELEASE = """
 for _, key in ipairs(KEYS) do
   if redis.call('get', key) == ARGV[1] then redis.call('del', key) end
@@ -64,10 +73,13 @@ class RedisLocks(Locks):
         if not mine:
             return mine
         order = sorted(mine)
-        pipeline = self._client.pipeline(transaction=False)
-        for key in order:
-            pipeline.set(_PREFIX + key, self._token, nx=True, px=int(_LEASE * 1000))
-        answers = await self._ask(pipeline.execute)
+        names = [_PREFIX + key for key in order]
+        lease = int(_LEASE * 1000)
+        try:
+            answers = await self._ask(partial(self._client.eval, _TAKE, len(names), *names, self._token, lease))
+        except BaseException:
+            await self._local.release(mine)
+            raise
         won = mine if answers is None else {key for key, answer in zip(order, answers, strict=True) if answer}
         await self._local.release(mine - won)
         self._held |= won
@@ -85,17 +97,21 @@ class RedisLocks(Locks):
 
     async def wait(self, keys: Iterable[str], timeout: float) -> None:  # noqa: ASYNC109
         wanted = set(keys)
-        if self._local.any_held(wanted):
-            await self._local.wait(wanted, timeout)
+        here = self._local.held(wanted)
+        if here == wanted:
+            await self._local.wait(here, timeout)
             return
-        names = [_PREFIX + key for key in wanted]
+        names = [_PREFIX + key for key in wanted - here]
         deadline = monotonic() + timeout
         pause, longest = _POLL
-        while monotonic() < deadline:
-            held = await self._ask(lambda: self._client.exists(*names))
+        while (left := deadline - monotonic()) > 0:
+            held = await self._ask(partial(self._client.exists, *names))
             if held is None or held < len(names):
                 return
-            await asyncio.sleep(pause)
+            nap = min(pause, left)
+            await (self._local.wait(here, nap) if here else asyncio.sleep(nap))
+            if self._local.held(here) != here:
+                return
             pause = min(pause * 2, longest)
 
     async def ping(self) -> bool:

@@ -57,6 +57,10 @@ class Naming:
     generation: Generation
     instead_of: Chunk | None = None
 
+    def __post_init__(self) -> None:
+        if self.instead_of and self.instead_of.state == "live":
+            raise ValueError(f"chunk {self.digest.hex()} is live: files may hold it")
+
     @property
     def digest(self) -> Digest:
         return self.blobs[0].digest

@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC
+from random import uniform
+from time import monotonic
 from typing import Any, TypeVar, cast
 
 # Motor runs every call on a pool of threads that it sizes at import; its default of five a core
-# lets a few uploads that wait for the journal hold up every lookup.
-os.environ.setdefault("MOTOR_MAX_WORKERS", "32")
+# lets a few uploads that wait for the journal hold up every lookup, and when the server is away the
+# requests of a crowd would wait for that one after the other. Threads are started as they are needed.
+os.environ.setdefault("MOTOR_MAX_WORKERS", "128")
 
 from bson import ObjectId
 from bson.errors import InvalidId
@@ -30,6 +33,7 @@ from pymongo.errors import (
     InvalidURI,
     OperationFailure,
     PyMongoError,
+    ServerSelectionTimeoutError,
 )
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
@@ -58,16 +62,24 @@ T = TypeVar("T")
 
 _TIMEOUTS: dict[str, Any] = {
     # A call fails within 5 s of losing the server: the monitor notices a server that hangs after
-    # connect timeout + heartbeat, and a call waits for a new one for the selection timeout.
+    # connect timeout + heartbeat and interrupts the calls under way, up to 0.5 s later; whatever is
+    # tried next waits for a new server for the selection timeout, and a transaction does so twice:
+    # when it is aborted and when it is tried again.
     "connectTimeoutMS": 1500,
     "heartbeatFrequencyMS": 500,
-    "serverSelectionTimeoutMS": 2500,
+    "serverSelectionTimeoutMS": 1000,
     "socketTimeoutMS": 60_000,
 }
-_ATTEMPTS = 5
+_CONTENTION = 60.0
+"""Seconds for which a transaction that others get in the way of is tried again."""
+_PAUSE = 0.02
+"""Seconds at the most between two tries; of random length, so that those in conflict part ways."""
+_DUPLICATES = 4
+"""Times that it is tried again because of a duplicate key, which may also be there to stay."""
 _DUPLICATE_KEY = 11000
 _NOT_INITIALIZED = 94
 _ALREADY_INITIALIZED = 23
+_TRANSIENT = ("TransientTransactionError", "UnknownTransactionCommitResult", "RetryableWriteError")
 
 
 class DuplicateKey(MiniS3Error):
@@ -98,8 +110,7 @@ def _translated(session: Session | None = None) -> Iterator[None]:
 def _translate(error: PyMongoError) -> Exception:
     if isinstance(error, DuplicateKeyError):
         return DuplicateKey(str(error))
-    transient = error.has_error_label("TransientTransactionError") or error.has_error_label("RetryableWriteError")
-    if isinstance(error, ConnectionFailure) or error.timeout or transient:
+    if isinstance(error, ConnectionFailure) or error.timeout or any(map(error.has_error_label, _TRANSIENT)):
         log.warning("database unavailable", error=str(error)[:300])
         return DatabaseUnavailable("The database does not answer. Try again in a few seconds.")
     return error
@@ -184,7 +195,8 @@ class Collection:
                 result = await self._collection.bulk_write(operations, ordered=False, session=session)
             except BulkWriteError as error:
                 details = error.details or {}
-                if any(problem["code"] != _DUPLICATE_KEY for problem in details.get("writeErrors", [])):
+                duplicates = all(problem["code"] == _DUPLICATE_KEY for problem in details.get("writeErrors", []))
+                if not duplicates or details.get("writeConcernErrors"):
                     raise
                 return cast("int", details["nUpserted"] + details["nMatched"])
             return cast("int", result.upserted_count + result.matched_count)
@@ -222,23 +234,53 @@ class Database:
         `work` passes its session to every call and keeps no effect besides them, for it may run
         several times. Raises what `work` raises, and DatabaseUnavailable.
         """
-        for _ in range(_ATTEMPTS - 1):
-            with suppress(DuplicateKey), _translated():
-                # Another transaction inserted the same document a moment earlier; the next attempt
-                # finds it. The server calls some of these conflicts transient, but not all.
-                return await self._transaction(work)
+        deadline = monotonic() + _CONTENTION
+        duplicates = 0
         with _translated():
-            return await self._transaction(work)
+            async with await self._client.start_session() as session:
+                while True:
+                    try:
+                        return await self._attempt(session, work, deadline)
+                    except DuplicateKeyError:
+                        # Another transaction inserted the same document a moment earlier; the next attempt
+                        # finds it. The server calls some of these conflicts transient, but not all.
+                        duplicates += 1
+                        if duplicates > _DUPLICATES:
+                            raise
+                    except PyMongoError as error:
+                        if not _may_pass("TransientTransactionError", error, deadline):
+                            raise
+                    await asyncio.sleep(uniform(0, _PAUSE))  # noqa: S311 - no secret
 
-    async def _transaction(self, work: Callable[[Session], Awaitable[T]]) -> T:
-        async with await self._client.start_session() as session:
-            result = await session.with_transaction(
-                work,
-                read_concern=ReadConcern("snapshot"),
-                write_concern=WriteConcern("majority", j=True, wtimeout=30_000),
-                read_preference=ReadPreference.PRIMARY,
-            )
-        return cast("T", result)
+    @staticmethod
+    async def _attempt(session: Session, work: Callable[[Session], Awaitable[T]], deadline: float) -> T:
+        # Motor's `with_transaction` is not used: it never repeats a commit, and for two minutes it
+        # goes on trying to reach a server that is away.
+        session.start_transaction(
+            read_concern=ReadConcern("snapshot"),
+            write_concern=WriteConcern("majority", j=True, wtimeout=30_000),
+            read_preference=ReadPreference.PRIMARY,
+        )
+        try:
+            result = await work(session)
+        except BaseException:
+            await session.abort_transaction()
+            raise
+        while True:
+            try:
+                await session.commit_transaction()
+            except PyMongoError as error:
+                # The commit may have been done: only the commit may be repeated, not the work.
+                if not _may_pass("UnknownTransactionCommitResult", error, deadline):
+                    raise
+            else:
+                return result
+
+
+def _may_pass(label: str, error: PyMongoError, deadline: float) -> bool:
+    """Whether the driver says by this label that another try may help, and a server was there to try on."""
+    away = isinstance(error, ServerSelectionTimeoutError)
+    return error.has_error_label(label) and not away and monotonic() < deadline
 
 
 @asynccontextmanager
@@ -252,6 +294,7 @@ async def open_database(url: str, name: str, *, initiate: str = "", patience: fl
     with _client(url) as client:
         await _wait_for_primary(client, initiate, patience)
     with _client(url) as client:
+        await _wait_for_primary(client, "", patience)
         yield Database(client, name)
 
 

@@ -40,20 +40,23 @@ class Statistics:
         self._cluster = cluster
         self._latest: Stats | None = None
         self._read_at = 0.0
-        self._lock = asyncio.Lock()
+        self._gathering: asyncio.Task[Stats] | None = None
 
     async def read(self) -> Stats:
         """Raises DatabaseUnavailable."""
-        async with self._lock:
-            if self._latest is None or monotonic() - self._read_at > _FRESH:
-                self._latest = await self._gather()
-                self._read_at = monotonic()
+        if self._latest and monotonic() - self._read_at <= _FRESH:
             return self._latest
+        # Whoever asks meanwhile shares the answer, an error too: they would else fail one after the other.
+        if self._gathering is None or self._gathering.done():
+            self._gathering = asyncio.create_task(self._gather())
+        return await asyncio.shield(self._gathering)
 
     async def _gather(self) -> Stats:
         tally, statuses = await asyncio.gather(self._tallies.read(), self._cluster.statuses())
         nodes = [(status, tally.nodes.get(status.id, NodeTally())) for status in statuses]
-        return Stats(tally, nodes, datetime.now(UTC))
+        self._latest = Stats(tally, nodes, datetime.now(UTC))
+        self._read_at = monotonic()
+        return self._latest
 
     async def fold_for_ever(self) -> None:
         """Keep the deltas few, so that reading the totals stays cheap."""

@@ -1,50 +1,27 @@
-"""Choosing nodes, and knowing them again."""
+"""Choosing nodes, and telling how they are."""
 
 from __future__ import annotations
 
-import json
-import threading
+import asyncio
+import subprocess
+import sys
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from app.errors import ConfigError, NodeError, NodeFull, NodesUnavailable, NoSpace
+from app.errors import BlobDamaged, BlobMissing, ConfigError, NodeError, NodeFull, NodesUnavailable, NoSpace
 from app.models.database import Database
 from app.models.nodes import NodeEntry, Nodes
 from app.nodes import cluster as cluster_module
-from app.nodes.base import Node, Space
+from app.nodes.base import Space
 from app.nodes.cluster import Cluster, open_cluster
-from app.nodes.identity import FANOUT, identify
 from app.types import Blob, Digest, NodeId, new_generation
+from tests.conformance.nodes import FaultyNode, MemoryNode
+from tests.support import PATIENCE, Databases
 
 pytestmark = pytest.mark.anyio
-
-
-class Moody(Node):
-    """Keeps blobs in memory, and fails as it is told."""
-
-    def __init__(self, node_id: str) -> None:
-        self.id = NodeId(node_id)
-        self.error: NodeError | None = None
-        self.blobs: dict[str, bytes] = {}
-
-    async def write(self, blob: Blob, data: bytes | memoryview) -> None:
-        if self.error:
-            raise self.error
-        self.blobs[blob.name] = bytes(data)
-
-    async def read(self, blob: Blob, size: int) -> bytes:
-        return self.blobs[blob.name][:size]
-
-    async def unlink(self, blob: Blob) -> None:
-        self.blobs.pop(blob.name, None)
-
-    async def space(self) -> Space:
-        return Space(1, 2)
-
-    async def close(self) -> None: ...
 
 
 async def write_somewhere(cluster: Cluster) -> None:
@@ -52,7 +29,7 @@ async def write_somewhere(cluster: Cluster) -> None:
 
 
 async def test_new_blobs_go_round() -> None:
-    nodes = [Moody(name) for name in "abc"]
+    nodes = [MemoryNode(name) for name in "abc"]
     cluster = Cluster(nodes)
     for _ in range(30):
         await write_somewhere(cluster)
@@ -60,11 +37,11 @@ async def test_new_blobs_go_round() -> None:
 
 
 async def test_nodes_that_fail_are_passed_over_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes = [Moody(name) for name in "abc"]
+    nodes = [FaultyNode(MemoryNode(name)) for name in "abc"]
     cluster = Cluster(nodes)
     now = 1000.0
     monkeypatch.setattr(cluster_module, "monotonic", lambda: now)
-    nodes[0].error, nodes[1].error = NodeFull("full"), NodeError("broken")
+    nodes[0].faults.write, nodes[1].faults.write = NodeFull("full"), NodeError("broken")
     for _ in range(2):
         while {member.node.id for member in cluster._members.values() if member.takes_writes()} != {"c"}:
             with suppress(NodeError):
@@ -73,7 +50,7 @@ async def test_nodes_that_fail_are_passed_over_and_tried_again(monkeypatch: pyte
         assert [status.state for status in await cluster.statuses()] == ["full", "down", "active"]
         await write_somewhere(cluster)
         now += cluster_module._REST
-    nodes[0].error = nodes[1].error = None
+    nodes[0].faults.write = nodes[1].faults.write = None
     for _ in range(3):
         await write_somewhere(cluster)
     assert [status.state for status in await cluster.statuses()] == ["active"] * 3
@@ -84,10 +61,10 @@ async def test_nodes_that_fail_are_passed_over_and_tried_again(monkeypatch: pyte
     [(["f", "f"], NoSpace), (["f", "d"], NoSpace), (["d", "d"], NodesUnavailable), ([], NodesUnavailable)],
 )
 async def test_when_no_node_is_left(errors: list[str], expected: type[Exception]) -> None:
-    nodes = [Moody(f"n{number}") for number in range(len(errors))]
+    nodes = [FaultyNode(MemoryNode(f"n{number}")) for number in range(len(errors))]
     cluster = Cluster(nodes)
     for node, kind in zip(nodes, errors, strict=True):
-        node.error = NodeFull("full") if kind == "f" else NodeError("down")
+        node.faults.write = NodeFull("full") if kind == "f" else NodeError("down")
     for _ in nodes:
         with pytest.raises(NodeError):
             await write_somewhere(cluster)
@@ -107,81 +84,141 @@ async def test_opening_again_finds_the_same_nodes(database: Database, tmp_path: 
             pass
 
 
-def known(path: Path, store: str = "store") -> NodeEntry:
-    return identify(path, store, [])
+async def refused(cluster: Cluster, node: FaultyNode, error: NodeError) -> None:
+    """Let one write to the node fail."""
+    node.faults.write = error
+    with pytest.raises(type(error)):
+        await cluster.write(blob_on(node.id), b"x")
+    node.faults.write = None
 
 
-def test_a_new_directory_is_made_ready(tmp_path: Path) -> None:
-    entry = known(tmp_path / "a" / "disk one")
-    assert entry.id == "disk-one"
-    assert {path.name for path in Path(entry.location).iterdir()} == {"node.json", *FANOUT}
-    assert known(tmp_path / "a" / "disk one") == entry
+def blob_on(node: str) -> Blob:
+    return Blob(NodeId(node), Digest(b"d" * 32), new_generation())
 
 
-def test_a_directory_that_was_not_finished_is_finished(tmp_path: Path) -> None:
-    for name in FANOUT[:100]:
-        (tmp_path / name).mkdir()
-    assert (Path(known(tmp_path).location) / "node.json").exists()
+async def state_of(cluster: Cluster) -> str:
+    (status,) = await cluster.statuses()
+    return status.state
 
 
-def test_an_empty_directory_under_a_known_name_is_refused(tmp_path: Path) -> None:
-    entry = known(tmp_path / "a")
-    (tmp_path / "a").rename(tmp_path / "aside")
-    (tmp_path / "a").mkdir()
-    with pytest.raises(ConfigError, match="Is its disk mounted"):
-        identify(tmp_path / "a", "store", [entry])
-    assert not list((tmp_path / "a").iterdir())
+async def test_a_node_that_hangs_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And neither keeps others from telling how they are nor holds up those who ask."""
+    monkeypatch.setattr(cluster_module, "_ANSWER", 0.05)
+    hanging, broken, well = (FaultyNode(MemoryNode(name)) for name in ("hanging", "broken", "well"))
+    hanging.faults.answering = asyncio.Event()
+    broken.faults.space = NodeError("broken")
+    cluster = Cluster([hanging, broken, well], absent=[NodeId("gone")])
+    async with asyncio.timeout(PATIENCE):
+        statuses = {status.id: (status.state, status.free) for status in await cluster.statuses()}
+    assert statuses == {
+        "hanging": ("down", 0),
+        "broken": ("down", 0),
+        "well": ("active", 1 << 40),
+        "gone": ("absent", 0),
+    }
+    hanging.faults.answering.set()
+    assert {status.state for status in await cluster.statuses()} == {"active", "down", "absent"}
 
 
-def test_swapped_directories_are_refused(tmp_path: Path) -> None:
-    first = known(tmp_path / "a")
-    second = identify(tmp_path / "b", "store", [first])
-    (tmp_path / "a").rename(tmp_path / "c")
-    (tmp_path / "b").rename(tmp_path / "a")
-    with pytest.raises(ConfigError, match="swapped"):
-        identify(tmp_path / "a", "store", [first, second])
+@pytest.mark.parametrize(("error", "state"), [(NodeError("broken"), "down"), (NodeFull("full"), "full")])
+async def test_a_node_recovers_although_nobody_writes(
+    monkeypatch: pytest.MonkeyPatch, error: NodeError, state: str
+) -> None:
+    """A server that is not ready gets no uploads, so that it must not need one to be ready again."""
+    now = 1000.0
+    monkeypatch.setattr(cluster_module, "monotonic", lambda: now)
+    node = FaultyNode(MemoryNode("n"))
+    cluster = Cluster([node])
+    await refused(cluster, node, error)
+    assert await state_of(cluster) == state
+    now += cluster_module._REST
+    assert await state_of(cluster) == "active"
+    assert cluster.place() == "n"
 
 
-def test_a_directory_may_move(tmp_path: Path) -> None:
-    entry = known(tmp_path / "a")
+async def test_a_node_stays_full_while_it_has_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(cluster_module, "monotonic", lambda: now)
+
+    class Small(MemoryNode):
+        async def space(self) -> Space:
+            return Space(1000, 1 << 30)
+
+    node = FaultyNode(Small("n"))
+    cluster = Cluster([node])
+    await refused(cluster, node, NodeFull("full"))
+    now += cluster_module._REST
+    assert await state_of(cluster) == "full"
+    await write_somewhere(cluster)
+    assert await state_of(cluster) == "active"
+
+
+async def test_what_a_node_raises_is_passed_on() -> None:
+    node = FaultyNode(MemoryNode("n"))
+    cluster, blob = Cluster([node]), blob_on("n")
+    with pytest.raises(BlobMissing):
+        await cluster.read(blob, 1)
+    await cluster.write(blob, b"x")
+    assert await cluster.read(blob, 1) == b"x"
+    with pytest.raises(BlobDamaged):
+        await cluster.read(blob, 2)
+    node.faults.read = node.faults.unlink = NodeError("broken")
+    for call in (cluster.read(blob, 1), cluster.unlink(blob)):
+        with pytest.raises(NodeError, match="broken"):
+            await call
+    assert cluster.place() == "n", "a node that can't read may still write"
+    node.faults.unlink = None
+    await cluster.unlink(blob)
+    await cluster.unlink(blob)
+
+
+async def test_a_blob_on_a_node_that_is_not_here() -> None:
+    cluster = Cluster([MemoryNode("n")], absent=[NodeId("gone")])
+    for call in (
+        cluster.read(blob_on("gone"), 1),
+        cluster.write(blob_on("gone"), b"x"),
+        cluster.unlink(blob_on("gone")),
+    ):
+        with pytest.raises(NodeError, match="gone"):
+            await call
+
+
+async def test_a_node_that_moved_is_found_where_it_is(database: Database, tmp_path: Path) -> None:
+    registry = Nodes(database)
+    async with open_cluster([tmp_path / "a"], "store", registry):
+        (before,) = await registry.entries()
     (tmp_path / "a").rename(tmp_path / "b")
-    moved = identify(tmp_path / "b", "store", [entry])
-    assert (moved.id, moved.uuid) == (entry.id, entry.uuid)
-    assert moved.location == str(tmp_path / "b")
+    async with open_cluster([tmp_path / "b"], "store", registry) as cluster:
+        assert await state_of(cluster) == "active"
+    assert await registry.entries() == [NodeEntry(before.id, before.uuid, str(tmp_path / "b"))]
 
 
-def test_what_is_no_node_of_this_store_is_refused(tmp_path: Path) -> None:
-    known(tmp_path / "other", "another store")
-    with pytest.raises(ConfigError, match="belongs to another store"):
-        known(tmp_path / "other")
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "letter.txt").touch()
-    with pytest.raises(ConfigError, match=r"neither a node nor empty \(it holds letter.txt\)"):
-        known(tmp_path / "home")
-    (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="can't be used"):
-        known(tmp_path / "file")
-    newer = known(tmp_path / "newer")
-    identity = Path(newer.location) / "node.json"
-    identity.write_text(json.dumps(json.loads(identity.read_text()) | {"format": 2}))
-    with pytest.raises(ConfigError, match="format 2"):
-        known(tmp_path / "newer")
-    identity.write_text("{")
-    with pytest.raises(ConfigError, match="garbled"):
-        known(tmp_path / "newer")
+OPEN = """
+import asyncio, sys
+from pathlib import Path
+from app.models.database import open_database
+from app.models.nodes import Nodes
+from app.nodes.cluster import open_cluster
+
+async def main(url, name, *directories):
+    async with open_database(url, name) as database:
+        async with open_cluster([Path(one) for one in directories], "store", Nodes(database)) as cluster:
+            print(sorted(status.id for status in await cluster.statuses()))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
 
 
-def test_two_workers_that_initialise_at_once_agree(tmp_path: Path) -> None:
-    entries: list[NodeEntry] = []
-
-    def work() -> None:
-        with cluster_module._alone(tmp_path / "n"):
-            entries.append(known(tmp_path / "n"))
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(entries) == 4
-    assert len(set(entries)) == 1
+async def test_processes_that_start_at_once_agree(databases: Databases, tmp_path: Path) -> None:
+    """Workers open the same new directories at the same time."""
+    directories = [str(tmp_path / disk / "data") for disk in "abc"]
+    with databases.fresh() as name:
+        words = [sys.executable, "-c", OPEN, databases.mongo_url, name, *directories]
+        processes = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        try:
+            said = [process.communicate(timeout=PATIENCE)[0] for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert said == ["['data', 'data-2', 'data-3']\n"] * 3

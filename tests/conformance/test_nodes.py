@@ -1,4 +1,4 @@
-"""What every node type promises. A new type joins by one more entry in `node`."""
+"""What every kind of node promises."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from app.nodes.base import Node
 from app.nodes.directory import DirectoryNode
 from app.nodes.identity import identify
 from app.types import Blob, Digest, NodeId, new_generation
+from tests.conformance.nodes import FaultyNode, MemoryNode
 
 pytestmark = pytest.mark.anyio
 
@@ -31,11 +33,29 @@ def directory_node(path: Path) -> DirectoryNode:
     return DirectoryNode(entry.id, path)
 
 
-@pytest.fixture(params=[directory_node])
+Opened = AbstractAsyncContextManager[Node]
+
+
+@asynccontextmanager
+async def closing(node: Node) -> AsyncIterator[Node]:
+    try:
+        yield node
+    finally:
+        await node.close()
+
+
+KINDS: dict[str, Callable[[Path], Opened]] = {
+    "directory": lambda path: closing(directory_node(path)),
+    "memory": lambda _: closing(MemoryNode()),
+    "faulty, in a good hour": lambda path: closing(FaultyNode(directory_node(path))),
+}
+"""How a node of each kind is opened, with a folder of its own. A new kind joins here."""
+
+
+@pytest.fixture(params=KINDS)
 async def node(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Node]:
-    opened = request.param(tmp_path / "n")
-    yield opened
-    await opened.close()
+    async with KINDS[request.param](tmp_path / "n") as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, (1 << 20) - 1, 1 << 20])
@@ -71,6 +91,40 @@ async def test_unlinking_hits_one_generation_only(node: Node) -> None:
         await node.read(first, 1)
 
 
+async def test_one_blob_is_not_taken_for_another(node: Node) -> None:
+    first, second = blob_for(b"x"), blob_for(b"y")
+    await node.write(first, b"x")
+    await node.write(second, b"y")
+    assert (await node.read(first, 1), await node.read(second, 1)) == (b"x", b"y")
+
+
+async def test_writing_again_and_unlinking_again_change_nothing(node: Node) -> None:
+    blob = blob_for(b"x")
+    for _ in range(2):
+        await node.write(blob, b"x")
+    assert await node.read(blob, 1) == b"x"
+    for _ in range(2):
+        await node.unlink(blob)
+    with pytest.raises(BlobMissing):
+        await node.read(blob, 1)
+
+
+async def test_what_was_written_is_not_the_callers_memory(node: Node) -> None:
+    """Buffers are used again as soon as the write has returned."""
+    buffer = bytearray(b"first")
+    blob = blob_for(b"first")
+    await node.write(blob, memoryview(buffer))
+    buffer[:] = b"later"
+    assert await node.read(blob, 5) == b"first"
+
+
+async def test_one_blob_for_many_readers(node: Node) -> None:
+    content = os.urandom(1 << 20)
+    blob = blob_for(content)
+    await node.write(blob, content)
+    assert await asyncio.gather(*(node.read(blob, len(content)) for _ in range(20))) == [content] * 20
+
+
 async def test_many_at_once(node: Node) -> None:
     contents = [os.urandom(10_000) for _ in range(100)]
     blobs = [blob_for(content) for content in contents]
@@ -85,10 +139,53 @@ async def test_space(node: Node) -> None:
 
 # What only a directory has
 
+
+async def test_a_blob_lies_where_an_operator_looks_for_it(tmp_path: Path) -> None:
+    async with closing(directory_node(tmp_path / "n")) as node:
+        blob = blob_for(b"x")
+        await node.write(blob, b"x")
+        path = tmp_path / "n" / blob.digest.hex()[:2] / f"{blob.digest.hex()}.{blob.generation}"
+        assert path.read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("length", [0, 4, 6])
+async def test_a_blob_that_was_cut_or_grew_is_damaged(tmp_path: Path, length: int) -> None:
+    async with closing(directory_node(tmp_path / "n")) as node:
+        blob = blob_for(b"12345")
+        await node.write(blob, b"12345")
+        (tmp_path / "n" / blob.digest.hex()[:2] / blob.name).write_bytes(b"123456"[:length])
+        with pytest.raises(BlobDamaged):
+            await node.read(blob, 5)
+
+
+@pytest.mark.parametrize("mount_point", [True, False])
+async def test_a_disk_that_is_gone_is_not_taken_for_lost_blobs(tmp_path: Path, mount_point: bool) -> None:
+    disk = tmp_path / "n"
+    async with closing(directory_node(disk)) as node:
+        blob = blob_for(b"x")
+        await node.write(blob, b"x")
+        disk.rename(tmp_path / "aside")
+        if mount_point:
+            disk.mkdir()
+        for call in (node.read(blob, 1), node.write(blob_for(b"x"), b"x"), node.unlink(blob)):
+            with pytest.raises(NodeError, match="Is its disk mounted") as caught:
+                await call
+            assert caught.type is NodeError
+        if mount_point:
+            disk.rmdir()
+        else:
+            with pytest.raises(NodeError):
+                await node.space()
+        (tmp_path / "aside").rename(disk)
+        assert await node.read(blob, 1) == b"x"
+
+
 FAULTS: list[tuple[str, int, type[NodeError]]] = [
     ("os.write", errno.ENOSPC, NodeFull),
     ("os.write", errno.EDQUOT, NodeFull),
     ("os.write", errno.EIO, NodeError),
+    ("os.open", errno.EMFILE, NodeError),
+    ("os.open", errno.ENOSPC, NodeFull),
     ("os.fdatasync", errno.EIO, NodeError),
     ("os.fsync", errno.EIO, NodeError),
     ("pathlib.Path.rename", errno.EIO, NodeError),
@@ -100,6 +197,7 @@ async def test_after_a_fault_nothing_unfinished_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int, expected: type[NodeError]
 ) -> None:
     node = directory_node(tmp_path / "n")
+    unfortunate = blob_for(b"x")
 
     def fail(*_: Any) -> None:
         raise OSError(number, os.strerror(number))
@@ -107,12 +205,44 @@ async def test_after_a_fault_nothing_unfinished_is_left(
     with monkeypatch.context() as patched:
         patched.setattr(call, fail)
         with pytest.raises(expected):
-            await node.write(blob_for(b"x"), b"x")
-    assert not list((tmp_path / "n").glob("??/.tmp-*"))
+            await node.write(unfortunate, b"x")
+    assert not list((tmp_path / "n").glob("??/*"))
+    with pytest.raises(BlobMissing):
+        await node.read(unfortunate, 1)
     blob = blob_for(b"y")
     await node.write(blob, b"y")
     assert await node.read(blob, 1) == b"y"
     await node.close()
+
+
+async def test_a_disk_that_fills_in_mid_blob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system call may write less than it was given; the next one then says why."""
+    real = os.write
+    written: list[int] = []
+
+    def full_after_a_while(descriptor: int, data: Any) -> int:
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(real(descriptor, data[:1000]))
+        return written[-1]
+
+    async with closing(directory_node(tmp_path / "n")) as node:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "write", full_after_a_while)
+            with pytest.raises(NodeFull):
+                await node.write(blob_for(b"x"), bytes(5000))
+        assert written == [1000] * 3
+        assert not list((tmp_path / "n").glob("??/*"))
+
+
+async def test_short_writes_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:1000]))
+    async with closing(directory_node(tmp_path / "n")) as node:
+        content = os.urandom(5500)
+        blob = blob_for(content)
+        await node.write(blob, content)
+        assert await node.read(blob, 5500) == content
 
 
 async def test_a_write_is_durable_in_the_right_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,3 +278,29 @@ async def test_a_write_is_durable_in_the_right_order(tmp_path: Path, monkeypatch
         ("fsync", str(path.parent)),
     ]
     await node.close()
+
+
+# What a faulty node does to those who use it
+
+
+async def test_faults_come_and_go() -> None:
+    node = FaultyNode(MemoryNode())
+    blob = blob_for(b"12")
+    node.faults.write = NodeFull("full")
+    with pytest.raises(NodeFull):
+        await node.write(blob, b"12")
+    node.faults.write = None
+    await node.write(blob, b"12")
+    for names, expected in ((node.faults.lost, BlobMissing), (node.faults.short, BlobDamaged)):
+        names.add(blob.name)
+        with pytest.raises(expected):
+            await node.read(blob, 2)
+        names.clear()
+    node.faults.flipped.add(blob.name)
+    assert await node.read(blob, 2) == b"02"
+    node.faults.answering = asyncio.Event()
+    reading = asyncio.create_task(node.read(blob, 2))
+    await asyncio.sleep(0)
+    assert not reading.done()
+    node.faults.answering.set()
+    assert await reading == b"02"

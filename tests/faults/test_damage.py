@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from bson import ObjectId
 from bson.binary import Binary
 
 from tests.conftest import StartServer
@@ -124,3 +125,32 @@ def test_a_client_that_leaves_in_mid_download_stops_the_reading(start_server: St
         next(answer.iter_bytes(1000))
     line = eventually(lambda: [event for event in server.events("request") if event["path"].endswith(file_id)])[0]
     assert line["sent"] < 60 * MIB
+
+
+def test_a_later_page_that_is_missing_breaks_the_connection_off(
+    start_server: StartServer, databases: Databases
+) -> None:
+    server = start_server()
+    halves = [os.urandom(12 * MIB), os.urandom(2 * MIB)]
+    first, second = (server.upload(half)["fileId"] for half in halves)
+    with databases.client() as client:
+        database = client[next(name for name in client.list_database_names() if _holds(client[name], first))]
+        joined, other = (database["files"].find_one({"_id": ObjectId(file_id)}) for file_id in (first, second))
+        assert joined is not None
+        assert other is not None
+        # A file of two pages, without the gigabyte that makes one.
+        joined |= {"_id": ObjectId(), "size": 14 * MIB, "pages": joined["pages"] + other["pages"]}
+        database["files"].insert_one(joined)
+        path = f"/api/files/{joined['_id']}"
+        assert received(server, path) == (200, b"".join(halves), True)
+        database["pages"].delete_one({"_id": other["pages"][0]["id"]})
+    status, body, whole = received(server, path)
+    assert (status, whole) == (200, False)
+    assert halves[0].startswith(body)
+    assert server.events("damage found")[-1]["kind"] == "page"
+    assert received(server, path, {"Range": f"bytes=1-{12 * MIB - 1}"}) == (206, halves[0][1:], True)
+    assert server.client.get(path, headers={"Range": f"bytes={12 * MIB}-"}).status_code == 500
+
+
+def _holds(database: Any, file_id: str) -> bool:
+    return database["files"].find_one({"_id": ObjectId(file_id)}) is not None

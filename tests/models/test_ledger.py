@@ -3,78 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
-from collections import Counter
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from app.errors import UploadInterrupted
-from app.models.chunks import Chunks, Naming
+from app.models.chunks import Chunks
 from app.models.database import Database
-from app.models.files import Cursor, Files, new_file_id
 from app.models.ledger import ChunksNotLive, Hold, Ledger
 from app.models.pages import Pages
 from app.models.tallies import Tallies
-from app.types import Blob, ChunkRef, ContentId, Digest, File, FileId, NodeId, Page, PageRef, new_generation
+from app.types import FileId, Page
+from tests.models.builders import digest_of, file_of, make_live, naming, page_of, recount
 
 pytestmark = pytest.mark.anyio
-
-NODES = [NodeId("node1"), NodeId("node2")]
-
-
-def digest_of(number: int) -> Digest:
-    return Digest(hashlib.sha256(str(number).encode()).digest())
-
-
-def naming(number: int) -> Naming:
-    generation = new_generation()
-    return Naming(10 + number, (Blob(NODES[number % 2], digest_of(number), generation),), generation)
-
-
-async def make_live(database: Database, *numbers: int) -> None:
-    namings = [naming(number) for number in numbers]
-    won = await Chunks(database).name(namings)
-    assert await Chunks(database).make_live([one for one in namings if one.digest in won]) == won
-
-
-def page_of(*numbers: int) -> Page:
-    return Page.of([ChunkRef(digest_of(number), 10 + number) for number in numbers])
-
-
-def file_of(*pages: Page, name: str = "f") -> File:
-    refs = tuple(PageRef(page.id, page.size, len(page.chunks)) for page in pages)
-    now = datetime.now(UTC).replace(microsecond=0)
-    size = sum(page.size for page in pages)
-    return File(new_file_id(), name, size, "x/y", ContentId("0" * 64), now, "local", refs)
-
-
-async def recount(database: Database) -> None:
-    """Compare every sum with what the raw documents say."""
-    files = await database["files"].find({})
-    uploads = await database["uploads"].find({})
-    pages = {page["_id"]: page for page in await database["pages"].find({})}
-    chunks = {chunk["_id"]: chunk for chunk in await database["chunks"].find({})}
-    held: Counter[Any] = Counter()
-    for file in files:
-        held.update({page["id"] for page in file["pages"]})
-    for upload in uploads:
-        held.update(set(upload["pages"]))
-    assert {page_id: page["refs"] for page_id, page in pages.items()} == {p: held[p] for p in pages}
-    assert set(held) <= set(pages)
-    counted: Counter[Any] = Counter()
-    for page_id, page in pages.items():
-        counted.update({chunk.digest for chunk in Page.unpack(page_id, page["packed"]).chunks})
-    assert {digest: chunk["refs"] for digest, chunk in chunks.items()} == {d: counted[d] for d in chunks}
-    tally = await Tallies(database).read()
-    referenced = [chunk for chunk in chunks.values() if chunk["refs"]]
-    assert (tally.files, tally.logical) == (len(files), sum(file["size"] for file in files))
-    assert (tally.chunks, tally.bytes) == (len(referenced), sum(chunk["size"] for chunk in referenced))
-    for node in NODES:
-        mine = [chunk["size"] for chunk in referenced if chunk["blobs"][0]["node"] == node]
-        assert (tally.nodes[node].chunks, tally.nodes[node].bytes) == (len(mine), sum(mine)) if mine else True
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -152,6 +96,101 @@ async def test_an_upload_that_was_ended_commits_nothing(database: Database) -> N
     assert await database["files"].find({}) == []
 
 
+async def test_a_refusal_names_exactly_what_is_not_live(database: Database) -> None:
+    """Over several new pages of one commit, in whatever states; and what was stored already counts."""
+    await make_live(database, 1, 2, 3)
+    ledger = Ledger(database)
+    await ledger.commit_files(Hold(), [file_of(page_of(1, 2))], [page_of(1, 2)])
+    await Chunks(database).name([naming(4), naming(5)])
+    await database["chunks"].update_one({"_id": digest_of(5)}, {"$set": {"state": "dead"}})
+    lacking = page_of(1, 3, 4, 5, 6)
+    with pytest.raises(ChunksNotLive) as refused:
+        await ledger.commit_files(Hold(), [file_of(page_of(1, 2), lacking)], [lacking])
+    assert refused.value.digests == {digest_of(number) for number in (4, 5, 6)}
+    await recount(database)
+    assert len(await database["pages"].find({})) == 1
+
+
+async def test_a_chunk_that_dies_during_the_commit_is_missed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rules R4 and R5: a collector's claim between the look and the commit makes one of both fail."""
+    await make_live(database, 1, 2)
+    real = Chunks.find
+    claimed: list[int] = []
+
+    async def find_then_claim(self: Chunks, digests: Any, session: Any = None) -> Any:
+        found = await real(self, digests, session)
+        if session and not claimed:
+            claimed.append(
+                await database["chunks"].update_one(
+                    {"_id": digest_of(1), "state": "live", "refs": 0}, {"$set": {"state": "dead"}}
+                )
+            )
+        return found
+
+    monkeypatch.setattr(Chunks, "find", find_then_claim)
+    with pytest.raises(ChunksNotLive) as refused:
+        await Ledger(database).commit_files(Hold(), [file_of(page_of(1, 2))], [page_of(1, 2)])
+    assert claimed == [1]
+    assert refused.value.digests == {digest_of(1)}
+    await recount(database)
+
+
+async def test_an_upload_that_is_ended_while_it_commits_does_one_of_both(database: Database) -> None:
+    await make_live(database, 1, 2)
+    ledger = Ledger(database)
+    for number in range(10):
+        hold, file = Hold(), file_of(page_of(1), page_of(2), name=str(number))
+        await ledger.hold_page(hold, page_of(1))
+        committed, ended = await asyncio.gather(
+            ledger.commit_files(hold, [file], [page_of(2)]), ledger.end_upload(hold), return_exceptions=True
+        )
+        assert ended is None
+        assert committed is None or isinstance(committed, UploadInterrupted)
+        assert bool(await database["files"].find({"name": str(number)})) == (committed is None)
+    await recount(database)
+
+
+async def test_a_file_is_deleted_once(database: Database) -> None:
+    await make_live(database, 1)
+    ledger, file = Ledger(database), file_of(page_of(1))
+    await ledger.commit_files(Hold(), [file], [page_of(1)])
+    deleted = await asyncio.gather(*(ledger.delete_file(file.id) for _ in range(8)))
+    assert [one for one in deleted if one] == [file]
+    await recount(database)
+
+
+async def test_totals_are_right_at_every_moment(database: Database) -> None:
+    """Two workers fold, others commit, and whoever reads meanwhile sees a sum that once was true."""
+    await make_live(database, 1)
+    ledger, tallies, page = Ledger(database), Tallies(database), page_of(1)
+    read: list[int] = []
+    done = asyncio.Event()
+
+    async def again_and_again(call: Callable[[], Awaitable[Any]]) -> None:
+        while not done.is_set():
+            await call()
+
+    async def look() -> None:
+        tally = await tallies.read()
+        assert tally.logical == 11 * tally.files
+        read.append(tally.files)
+
+    async with asyncio.TaskGroup() as group:
+        for call in (tallies.fold, tallies.fold, look):
+            group.create_task(again_and_again(call))
+        for _ in range(20):
+            await ledger.commit_files(Hold(), [file_of(page)], [page])
+        done.set()
+    assert read == sorted(read)
+    while await tallies.fold():
+        pass
+    assert await tallies.backlog() == 0
+    assert (await tallies.read()).files == 20
+    await recount(database)
+
+
 async def test_many_commits_that_share_a_chunk_all_end_well(database: Database) -> None:
     await make_live(database, *range(25))
     ledger = Ledger(database)
@@ -166,79 +205,6 @@ async def test_two_commits_of_one_new_page(database: Database) -> None:
     ledger, page = Ledger(database), page_of(1, 2)
     await asyncio.gather(*(ledger.commit_files(Hold(), [file_of(page)], [page]) for _ in range(8)))
     await recount(database)
-
-
-# Chunks
-
-
-async def test_one_of_many_namings_wins(database: Database) -> None:
-    """Rules R1 and R3: a chunk's document names one generation at a time."""
-    chunks = Chunks(database)
-    namings = [naming(1) for _ in range(20)]
-    won = await asyncio.gather(*(chunks.name([one]) for one in namings))
-    assert sum(map(len, won)) == 1
-    (winner,) = [one for one, wins in zip(namings, won, strict=True) if wins]
-    assert (await chunks.find([digest_of(1)]))[digest_of(1)].generation == winner.generation
-    live = await asyncio.gather(*(chunks.make_live([one]) for one in namings))
-    assert [bool(one) for one in live] == [bool(wins) for wins in won]
-
-
-async def test_namings_are_won_one_by_one(database: Database) -> None:
-    chunks = Chunks(database)
-    await make_live(database, 1)
-    stale = naming(2)
-    await chunks.name([stale])
-    pending = (await chunks.find([digest_of(2)]))[digest_of(2)]
-    takeover = naming(2)
-    wishes = [naming(1), Naming(takeover.size, takeover.blobs, takeover.generation, pending), naming(3)]
-    assert await chunks.name(wishes) == {digest_of(2), digest_of(3)}
-    assert await chunks.make_live([stale, wishes[2]]) == {digest_of(3)}
-    assert await chunks.make_live([takeover]) == {digest_of(2)}
-
-
-async def test_only_what_was_seen_is_taken_over(database: Database) -> None:
-    """Seen to fail when the take-over does not ask for the state and generation that were seen."""
-    chunks = Chunks(database)
-    first = naming(1)
-    await chunks.name([first])
-    seen = (await chunks.find([digest_of(1)]))[digest_of(1)]
-    await chunks.make_live([first])
-    late = naming(1)
-    assert await chunks.name([Naming(late.size, late.blobs, late.generation, seen)]) == set()
-    assert (await chunks.find([digest_of(1)]))[digest_of(1)].state == "live"
-
-
-# Files
-
-
-async def test_listing_uses_an_index(database: Database) -> None:
-    ledger, files = Ledger(database), Files(database)
-    for number in range(30):
-        await ledger.commit_files(Hold(), [file_of(name=f"{number % 3}/{number}")], [])
-    raw = database["files"]._collection
-    cursors = [None, Cursor(datetime.now(UTC), new_file_id())]
-    for cursor in cursors:
-        assert len(await files.newest(30, cursor, "")) == 30
-    plan = await raw.find({}).sort([("createdAt", -1), ("_id", -1)]).explain()
-    stages = str(plan["queryPlanner"]["winningPlan"])
-    assert "IXSCAN" in stages
-    assert "'SORT'" not in stages
-
-
-def test_a_cursor_is_read_as_it_was_written() -> None:
-    cursor = Cursor(datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC), new_file_id())
-    assert Cursor.parse(str(cursor)) == cursor
-
-
-@pytest.mark.parametrize(
-    "prefix", ["a", "a.c", "\x00", "x\x00y", "\ud7ff", "\U0010ffff", "a\U0010ffff", "^a$", "ü" * 30_000]
-)
-async def test_a_prefix_is_any_text(database: Database, prefix: str) -> None:
-    ledger, files = Ledger(database), Files(database)
-    names = [prefix, prefix + "x", prefix + "\U0010ffff", prefix[:-1], "b" + prefix, "\ue000", "~", ""]
-    await ledger.commit_files(Hold(), [file_of(name=name) for name in names], [])
-    found = {file.name for file in await files.newest(30, None, prefix)}
-    assert found == {name for name in names if name.startswith(prefix)}
 
 
 async def test_a_page_that_another_commit_just_inserted_is_found_on_the_next_attempt(

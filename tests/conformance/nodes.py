@@ -1,0 +1,94 @@
+"""Nodes for tests: one in memory, and one that makes of any node a faulty one."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from app.errors import BlobDamaged, BlobMissing, NodeError
+from app.nodes.base import Node, Space
+from app.types import Blob, NodeId
+
+
+class MemoryNode(Node):
+    """The contract and nothing else."""
+
+    def __init__(self, node_id: str = "memory") -> None:
+        self.id = NodeId(node_id)
+        self.blobs: dict[str, bytes] = {}
+
+    async def write(self, blob: Blob, data: bytes | memoryview) -> None:
+        self.blobs[blob.name] = bytes(data)
+
+    async def read(self, blob: Blob, size: int) -> bytes:
+        try:
+            data = self.blobs[blob.name]
+        except KeyError:
+            raise BlobMissing(f"{blob.name} is missing") from None
+        if len(data) != size:
+            raise BlobDamaged(f"{blob.name} has {len(data)} bytes instead of {size}")
+        return data
+
+    async def unlink(self, blob: Blob) -> None:
+        self.blobs.pop(blob.name, None)
+
+    async def space(self) -> Space:
+        return Space(1 << 40, 1 << 41)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass(slots=True)
+class Faults:
+    """What is wrong with a node just now. Every call first waits for `answering`, if there is one."""
+
+    write: NodeError | None = None
+    read: NodeError | None = None
+    unlink: NodeError | None = None
+    space: NodeError | None = None
+    answering: asyncio.Event | None = None
+    lost: set[str] = field(default_factory=set)
+    """Names of blobs that are gone although their writes were acknowledged."""
+    short: set[str] = field(default_factory=set)
+    """Names of blobs that lack their last byte."""
+    flipped: set[str] = field(default_factory=set)
+    """Names of blobs of which one bit is wrong. Nodes know no digests: their readers must notice."""
+
+
+class FaultyNode(Node):
+    """Another node behind a transport, and on a disk, that fail as they are told."""
+
+    def __init__(self, behind: Node) -> None:
+        self.id = behind.id
+        self.behind = behind
+        self.faults = Faults()
+
+    async def write(self, blob: Blob, data: bytes | memoryview) -> None:
+        await self._answer(self.faults.write)
+        await self.behind.write(blob, data)
+
+    async def read(self, blob: Blob, size: int) -> bytes:
+        await self._answer(self.faults.read)
+        if blob.name in self.faults.lost:
+            raise BlobMissing(f"{blob.name} is missing")
+        if blob.name in self.faults.short:
+            raise BlobDamaged(f"{blob.name} has {size - 1} bytes instead of {size}")
+        data = await self.behind.read(blob, size)
+        return bytes([data[0] ^ 1]) + data[1:] if data and blob.name in self.faults.flipped else data
+
+    async def unlink(self, blob: Blob) -> None:
+        await self._answer(self.faults.unlink)
+        await self.behind.unlink(blob)
+
+    async def space(self) -> Space:
+        await self._answer(self.faults.space)
+        return await self.behind.space()
+
+    async def close(self) -> None:
+        await self.behind.close()
+
+    async def _answer(self, error: NodeError | None) -> None:
+        await (self.faults.answering.wait() if self.faults.answering else asyncio.sleep(0))
+        if error:
+            raise error

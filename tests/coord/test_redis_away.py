@@ -1,0 +1,225 @@
+"""Locks among processes when Redis hangs, dies or forgets, and when a process does (rule R8)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from app.coord import redis_locks
+from app.coord.redis_locks import RedisLocks, open_redis_locks
+from app.embedded import redis_server
+from tests.support import PATIENCE, running
+
+pytestmark = pytest.mark.anyio
+
+KEY = "chunk"
+
+
+class Server:
+    """A Redis of the test's own, which it may hurt."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.url = redis_server.url(directory)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        binary = redis_server.find_binary()
+        assert binary is not None
+        with running(
+            redis_server.program(binary, self._directory, self._directory, self._directory / "log")
+        ) as process:
+            self._process = process
+            yield
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+        if number is signal.SIGKILL:
+            self._process.wait(PATIENCE)
+
+    def keys(self) -> list[Any]:
+        with Redis.from_url(self.url) as client:
+            return list(client.scan_iter())
+
+    def flush(self) -> None:
+        with Redis.from_url(self.url) as client:
+            client.flushall()
+
+
+@pytest.fixture
+def redis() -> Iterator[Server]:
+    with tempfile.TemporaryDirectory(prefix="ms3-") as directory:
+        server = Server(Path(directory))
+        with server.running():
+            yield server
+
+
+@pytest.fixture
+async def locks(redis: Server) -> AsyncIterator[RedisLocks]:
+    async with open_redis_locks(redis.url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def others(redis: Server) -> AsyncIterator[RedisLocks]:
+    """The locks of another process."""
+    async with open_redis_locks(redis.url) as opened:
+        yield opened
+
+
+async def until(condition: Callable[[], Awaitable[Any]]) -> Any:
+    async with asyncio.timeout(PATIENCE):
+        while not (value := await condition()):
+            await asyncio.sleep(0.02)
+    return value
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
+async def test_without_redis_locks_hold_in_the_process(
+    redis: Server, locks: RedisLocks, others: RedisLocks, how: signal.Signals
+) -> None:
+    redis.send(how)
+    assert not await locks.ping()
+    async with asyncio.timeout(PATIENCE):
+        assert await locks.take([KEY]) == {KEY}
+        assert await locks.take([KEY, "second"]) == {"second"}
+        assert await others.take([KEY]) == {KEY}
+        waiter = asyncio.create_task(locks.wait([KEY], 10 * PATIENCE))
+        await asyncio.sleep(0)
+        await locks.release([KEY])
+        await waiter
+        await locks.wait([KEY], 10 * PATIENCE)
+        assert await locks.take([KEY]) == {KEY}
+        await locks.release([KEY, "second"])
+        await others.release([KEY])
+
+
+async def test_after_a_pause_of_redis_processes_exclude_each_other_again(
+    redis: Server, locks: RedisLocks, others: RedisLocks
+) -> None:
+    redis.send(signal.SIGSTOP)
+    assert await locks.take([KEY])
+    await locks.release([KEY])
+    redis.send(signal.SIGCONT)
+    await until(locks.ping)
+    await until(lambda: excluded(locks, others))
+
+
+async def test_after_a_death_of_redis_processes_exclude_each_other_again(
+    redis: Server, locks: RedisLocks, others: RedisLocks
+) -> None:
+    redis.send(signal.SIGKILL)
+    assert await locks.take([KEY])
+    await locks.release([KEY])
+    with redis.running():
+        await until(locks.ping)
+        await until(lambda: excluded(locks, others))
+
+
+async def excluded(one: RedisLocks, other: RedisLocks) -> bool:
+    """Whether a fresh key that one holds is denied to the other."""
+    key = os.urandom(8).hex()
+    assert await one.take([key])
+    denied = not await other.take([key])
+    await one.release([key])
+    if not denied:
+        await other.release([key])
+    return denied
+
+
+async def test_a_lock_whose_release_redis_missed_is_open_to_its_own_process(
+    redis: Server, locks: RedisLocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis carries out the taking when it goes on, and never hears of the release, for it rests then."""
+    monkeypatch.setattr(redis_locks, "_LEASE", 3600.0)
+    assert await locks.ping()
+    redis.send(signal.SIGSTOP)
+    assert await locks.take([KEY])
+    await locks.release([KEY])
+    redis.send(signal.SIGCONT)
+    await until(lambda: asyncio.to_thread(redis.keys))
+
+    async def taken_through_redis() -> bool:
+        assert await locks.take([KEY]) == {KEY}
+        await locks.release([KEY])
+        return not redis.keys()
+
+    await until(taken_through_redis)
+
+
+async def test_a_redis_that_forgets_costs_nothing_but_the_exclusion(
+    redis: Server, locks: RedisLocks, others: RedisLocks
+) -> None:
+    assert await locks.take([KEY])
+    redis.flush()
+    assert await locks.take([KEY]) == set()
+    assert await others.take([KEY]) == {KEY}
+    await locks.release([KEY])
+    assert await locks.take([KEY]) == set(), "a process released what another one holds"
+    await others.release([KEY])
+    assert await locks.take([KEY]) == {KEY}
+    await locks.release([KEY])
+
+
+async def test_a_taker_that_is_cancelled_holds_nothing(redis: Server, locks: RedisLocks) -> None:
+    redis.send(signal.SIGSTOP)
+    taker = asyncio.create_task(locks.take([KEY]))
+    await asyncio.sleep(0)
+    taker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await taker
+    assert await locks.take([KEY]) == {KEY}
+    await locks.release([KEY])
+
+
+async def test_a_lock_is_kept_by_renewal(redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_locks, "_LEASE", 3600.0)
+    monkeypatch.setattr(redis_locks, "_RENEW", 0.05)
+    async with open_redis_locks(redis.url) as locks, open_redis_locks(redis.url) as others:
+        assert await locks.take([KEY])
+        with Redis.from_url(redis.url) as client:
+            (name,) = client.scan_iter()
+            # Its lease is cut short again and again; only a renewal makes it long once more.
+            for _ in range(5):
+                assert client.expire(name, 60)
+                await until(lambda: asyncio.to_thread(lambda: client.ttl(name) > 600))
+        assert await others.take([KEY]) == set()
+        await locks.release([KEY])
+        assert await others.take([KEY]) == {KEY}
+        await others.release([KEY])
+
+
+async def test_the_locks_of_a_dead_process_end_with_their_lease(
+    redis: Server, others: RedisLocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the process, if it was only asleep, then leaves alone what another one took."""
+    monkeypatch.setattr(redis_locks, "_LEASE", 0.3)
+    monkeypatch.setattr(redis_locks, "_RENEW", 3600.0)
+    async with open_redis_locks(redis.url) as dead:
+        assert await dead.take([KEY])
+        monkeypatch.setattr(redis_locks, "_LEASE", 3600.0)
+        await until(lambda: others.take([KEY]))
+        await dead.release([KEY])
+        assert redis.keys()
+        await others.release([KEY])
+        assert not redis.keys()
+
+
+async def test_a_redis_that_is_away_at_the_start_is_no_error(tmp_path: Path) -> None:
+    async with open_redis_locks(redis_server.url(tmp_path / "nowhere")) as locks:
+        assert not await locks.ping()
+        assert await locks.take([KEY]) == {KEY}
+        assert await locks.take([KEY]) == set()
+        await locks.release([KEY])

@@ -1,0 +1,72 @@
+"""What the tests of the models build documents from, and how they count them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+from app.models.chunks import Chunk, Chunks, Naming
+from app.models.database import Database
+from app.models.files import new_file_id
+from app.models.tallies import NodeTally, Tallies, Tally
+from app.types import Blob, ChunkRef, ContentId, Digest, File, NodeId, Page, PageRef, new_generation
+
+NODES = [NodeId("node1"), NodeId("node2")]
+
+
+def digest_of(number: int) -> Digest:
+    return Digest(hashlib.sha256(str(number).encode()).digest())
+
+
+def naming(number: int, instead_of: Chunk | None = None) -> Naming:
+    generation = new_generation()
+    return Naming(10 + number, (Blob(NODES[number % 2], digest_of(number), generation),), generation, instead_of)
+
+
+async def make_live(database: Database, *numbers: int) -> None:
+    namings = [naming(number) for number in numbers]
+    won = await Chunks(database).name(namings)
+    assert await Chunks(database).make_live([one for one in namings if one.digest in won]) == won
+
+
+def page_of(*numbers: int) -> Page:
+    return Page.of([ChunkRef(digest_of(number), 10 + number) for number in numbers])
+
+
+def file_of(*pages: Page, name: str = "f") -> File:
+    refs = tuple(PageRef(page.id, page.size, len(page.chunks)) for page in pages)
+    now = datetime.now(UTC).replace(microsecond=0)
+    size = sum(page.size for page in pages)
+    return File(new_file_id(), name, size, "x/y", ContentId("0" * 64), now, "local", refs)
+
+
+async def recount(database: Database) -> None:
+    """Compare every sum with what the raw documents say."""
+    files = await database["files"].find({})
+    uploads = await database["uploads"].find({})
+    pages = {page["_id"]: page for page in await database["pages"].find({})}
+    chunks = await database["chunks"].find({})
+    holders: Counter[Any] = Counter()
+    for file in files:
+        holders.update({page["id"] for page in file["pages"]})
+    for upload in uploads:
+        holders.update(upload["pages"])
+    assert set(holders) <= set(pages)
+    assert {page_id: page["refs"] for page_id, page in pages.items()} == {
+        page_id: holders[page_id] for page_id in pages
+    }
+    counted: Counter[Any] = Counter()
+    for page_id, page in pages.items():
+        counted.update({chunk.digest for chunk in Page.unpack(page_id, page["packed"]).chunks})
+    assert {chunk["_id"]: chunk["refs"] for chunk in chunks} == {
+        chunk["_id"]: counted[chunk["_id"]] for chunk in chunks
+    }
+    expected = Tally(files=len(files), logical=sum(file["size"] for file in files))
+    for chunk in chunks:
+        if chunk["refs"]:
+            expected.count_chunk(chunk["size"], [blob["node"] for blob in chunk["blobs"]])
+    tally = await Tallies(database).read()
+    tally.nodes = {node: held for node, held in tally.nodes.items() if held != NodeTally()}
+    assert tally == expected
