@@ -93,7 +93,7 @@ def test_a_file_may_hold_the_same_chunk_many_times(server: Server, repeats: int)
     assert Counter(blob_digests(server.data_dir))[digests(content)[0]] == 1
 
 
-@pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, MIB + 1, 16 * MIB, 16 * MIB + 1])
+@pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, MIB + 16, 16 * MIB, 16 * MIB + 17])
 def test_sizes_at_the_edges_of_chunks_and_batches(server: Server, size: int) -> None:
     content = distinct(0, size)
     upload = server.upload(content)
