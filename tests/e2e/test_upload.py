@@ -116,7 +116,7 @@ def test_content_ids_tell_contents_apart(server: Server) -> None:
 # Forms of several files
 
 
-@pytest.mark.parametrize("sizes", [(3 * MIB + 1, 10), (0, 5, 2 * MIB, MIB + 1, 0)])
+@pytest.mark.parametrize("sizes", [(3 * MIB + 16, 10), (0, 15, 2 * MIB, MIB + 17, 0)])
 def test_no_file_of_a_form_is_lost(server: Server, sizes: tuple[int, ...]) -> None:
     parts = [Part(distinct(0, size), f"file {number}", f"x/n{number}") for number, size in enumerate(sizes)]
     upload = upload_parts(server, *parts)

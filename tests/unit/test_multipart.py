@@ -197,8 +197,8 @@ def test_damaged_forms_are_refused_or_read_as_the_reference_reads_them(
 ) -> None:
     body = form([*parts, Part(b"last")])
     for start, length, new in hits:
-        start %= len(body) or 1  # noqa: PLW2901
-        body = body[:start] + new + body[start + length :]
+        at_byte = start % (len(body) + 1)
+        body = body[:at_byte] + new + body[at_byte + length :]
     try:
         ours = parse(cut(body, [edge for edge in at if edge < len(body)]))
     except (BadForm, NoFilePart):
