@@ -64,7 +64,7 @@ def test_a_fault_is_answered_and_the_connection_goes_on(databases: Databases, st
             for _ in range(2):
                 wire.head("GET", f"/api/files/{torn}")
                 assert_problem(wire.answer("GET"), 500, "internal-error")
-        assert server.events("request failed")
+        eventually(lambda: server.events("request failed"))
 
 
 def test_each_request_is_a_line_in_the_log(server: Server) -> None:
