@@ -70,8 +70,9 @@ _TIMEOUTS: dict[str, Any] = {
     "serverSelectionTimeoutMS": 1000,
     "socketTimeoutMS": 60_000,
 }
-_CONTENTION = 60.0
-"""Seconds for which a transaction that others get in the way of is tried again."""
+_CONTENTION = 90.0
+"""Seconds for which a transaction that others get in the way of is tried again: longer than a server
+keeps the transaction of a client that died in the middle of it (60 s if not set otherwise)."""
 _PAUSE = 0.02
 """Seconds at the most between two tries; of random length, so that those in conflict part ways."""
 _DUPLICATES = 4

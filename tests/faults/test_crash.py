@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
+import pytest
 
 from tests.conftest import StartServer
 from tests.faults.tools import FORM, MIB, metric, paused_body, read_back
-from tests.support import PATIENCE, Server, eventually
+from tests.support import PATIENCE, Databases, Server, eventually
 
 
 class Load:
@@ -82,6 +83,20 @@ def nothing_is_lost(server: Server, load: Load) -> None:
         read_back(server, server.upload(content)["fileId"], content)
 
 
+@pytest.fixture
+def short_transactions(databases: Databases) -> Iterator[None]:
+    """The server ends the transaction of a client that died sooner than after its default of a minute."""
+    name = "transactionLifetimeLimitSeconds"
+    with databases.client() as client:
+        before = client.admin.command("getParameter", **{name: 1})[name]
+        client.admin.command("setParameter", **{name: 2})
+        try:
+            yield
+        finally:
+            client.admin.command("setParameter", **{name: before})
+
+
+@pytest.mark.usefixtures("short_transactions")
 def test_a_worker_that_is_killed_under_load_is_replaced(start_server: StartServer) -> None:
     server = start_server(workers=2)
     before = set(server.worker_pids())

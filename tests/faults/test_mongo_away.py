@@ -180,3 +180,16 @@ async def test_a_bulk_write_that_a_majority_did_not_confirm_is_an_error(mongo: O
         change = UpdateOne({"_id": 1}, {"$set": {"state": "live"}}, upsert=True)
         with pytest.raises(DatabaseUnavailable):
             await database["chunks"].bulk_update([change])
+
+
+def test_an_upload_outlasts_the_transaction_of_a_client_that_died(server: Server, mongo: OwnDatabase) -> None:
+    content = os.urandom(1000)
+    server.upload(content)
+    with pymongo.MongoClient[dict[str, object]](mongo.url) as client, client.start_session() as session:
+        client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=3)
+        pages = client["mini_s3"]["pages"]
+        session.start_transaction()
+        # A client that was killed between this and its commit never says that it gives up.
+        pages.update_many({}, {"$set": {"touched": True}}, session=session)
+        read_back(server, server.upload(content)["fileId"], content)
+        assert pages.count_documents({"touched": True}) == 0
