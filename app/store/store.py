@@ -91,7 +91,8 @@ class Store:
         return Listing(files[:limit], Cursor(last.created_at, last.id) if last else None)
 
     async def info(self, file_id: str) -> FileInfo:
-        """Exact while nothing changes. Reads each page and chunk document of the file."""
+        """Exact while nothing changes, except that what deleted files shared with this one counts as
+        shared until it is collected. Reads each page and chunk document of the file."""
         file = await self.file(file_id)
         own = [page for page, refs in (await self._pages.refs({ref.id for ref in file.pages})).items() if refs == 1]
         shared: Counter[Digest] = Counter()

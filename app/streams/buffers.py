@@ -35,9 +35,15 @@ class BufferPool:
         self._shares.add(share)
         return share
 
+    @property
+    def _fair(self) -> int:
+        return min(self._most, max(1, self._capacity // max(1, len(self._shares))))
+
     def _allowed(self, share: Share) -> bool:
-        fair = max(1, self._capacity // max(1, len(self._shares)))
-        return self._unused > 0 and share.held < min(fair, self._most)
+        return self._unused > 0 and share.held < self._fair
+
+    def _over_fair(self, share: Share) -> bool:
+        return share.held > self._fair and any(not waiter.done() for _, waiter in self._waiting)
 
     def _hand_out(self, share: Share) -> bytearray:
         self._unused -= 1
@@ -79,6 +85,11 @@ class Share:
     def __init__(self, pool: BufferPool) -> None:
         self._pool = pool
         self.held = 0
+
+    @property
+    def owes(self) -> bool:
+        """Whether others wait for memory while this upload holds more than its share."""
+        return self._pool._over_fair(self)
 
     def take_nowait(self) -> bytearray | None:
         return self._pool._hand_out(self) if self._pool._allowed(self) else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from time import monotonic
 
 from app.coord.locks import Locks
@@ -21,7 +22,8 @@ log = get_logger(__name__)
 
 _PATIENCE = 2.0
 """Seconds that another writer's naming is respected although nobody holds the chunk's lock: that
-writer has crashed, or Redis is away. Taking over too early costs double work, never data."""
+writer has crashed, or Redis is away. Taking over too early costs double work, never data; but whoever
+takes over is alive, so the patience doubles with each one, or slow writers would do so for ever."""
 
 _WAIT = 1.0
 """Seconds to wait for another writer before looking again."""
@@ -113,14 +115,27 @@ class Deduper:
                 log.info("blob left for the sweeper", blob=blob.name, node=blob.node, error=error.message)
 
 
+@dataclass(frozen=True, slots=True)
+class _Sighting:
+    """Another writer's naming of a chunk: since when it is seen, and how long it is respected."""
+
+    generation: Generation
+    since: float
+    patience: float
+
+
 class _Attempt:
-    """What one call of `store` has named itself, and since when it sees the namings of others."""
+    """What one call of `store` has named itself, and what it has seen others name."""
 
     def __init__(self) -> None:
         self.own: set[Generation] = set()
-        self._seen: dict[Generation, float] = {}
+        self._seen: dict[Digest, _Sighting] = {}
 
     def may_name(self, chunk: Chunk | None) -> bool:
         if chunk is None or chunk.state == "dead" or chunk.generation in self.own:
             return True
-        return monotonic() - self._seen.setdefault(chunk.generation, monotonic()) >= _PATIENCE
+        seen = self._seen.get(chunk.digest)
+        if seen is None or seen.generation != chunk.generation:
+            patience = 2 * seen.patience if seen else _PATIENCE
+            seen = self._seen[chunk.digest] = _Sighting(chunk.generation, monotonic(), patience)
+        return monotonic() - seen.since >= seen.patience

@@ -26,7 +26,8 @@ _GROUP = 4
 """Chunks read and verified together."""
 
 _SHARED = 64
-"""Chunks that all downloads of a process may hold beyond the one that each is entitled to."""
+"""Chunks that all downloads of a process may hold beyond the two that each is entitled to: one that
+is being sent and one that is read ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,7 @@ class Egress:
                 self._end(current)
                 current, upcoming = upcoming, None
         finally:
-            for group in (current, upcoming):
-                if group:
-                    await _settled(group.pieces)
-                    self._end(group)
+            await self._give_up([group for group in (current, upcoming) if group])
             await slices.aclose()
 
     async def list_chunks(self, file: File, after: int, limit: int) -> list[PlacedChunk]:
@@ -139,6 +137,14 @@ class Egress:
     def _end(self, group: _Group) -> None:
         self._spare += group.extra
 
+    async def _give_up(self, groups: Sequence[_Group]) -> None:
+        """End groups whose bytes nobody wants any more, even if cancelled meanwhile."""
+        try:
+            await _settled([group.pieces for group in groups])
+        finally:
+            for group in groups:
+                self._end(group)
+
     async def _fetch(self, group: Sequence[_Slice]) -> list[memoryview]:
         refs = {piece.ref.digest: piece.ref for piece in group}
         found = await self._chunks.find(refs)
@@ -151,7 +157,7 @@ class Egress:
         return [memoryview(bodies[piece.ref.digest])[piece.start : piece.stop] for piece in group]
 
     async def _first_copy(self, ref: ChunkRef, chunk: Chunk | None) -> bytes | None:
-        if chunk is None or chunk.state != "live":
+        if chunk is None or chunk.state != "live" or not chunk.blobs:
             return None
         try:
             return await self._cluster.read(chunk.blobs[0], ref.size)
@@ -161,7 +167,7 @@ class Egress:
     async def _any_copy(self, ref: ChunkRef) -> bytes:
         """The chunk by whichever copy is good; its document is read afresh, for copies may have moved."""
         chunk = (await self._chunks.find([ref.digest])).get(ref.digest)
-        if chunk is None or chunk.state != "live":
+        if chunk is None or chunk.state != "live" or not chunk.blobs:
             self._report(ref, "chunk", None)
             raise _damaged()
         unreachable = False
@@ -199,12 +205,11 @@ class _Group:
     extra: int
 
 
-async def _settled(task: asyncio.Task[list[memoryview]]) -> None:
-    """Wait until the task has ended, however; threads may still use what it holds."""
-    task.cancel()
-    await asyncio.wait([task])
-    if not task.cancelled():
-        task.exception()
+async def _settled(tasks: Sequence[asyncio.Task[list[memoryview]]]) -> None:
+    """Cancel the tasks and wait until they have ended, however."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _damaged() -> Damaged:

@@ -10,10 +10,11 @@ whole or not at all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
+from typing import Any, TypeVar
 
 from app.errors import MiniS3Error, NodeError, TooLarge, UploadInterrupted
 from app.logs import get_logger
@@ -29,6 +30,8 @@ from app.streams.hasher import Hasher
 from app.types import PAGE_CHUNKS, ChunkRef, ContentName, Digest, File, Page, PageRef
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 BATCH = 16
 """Chunks hashed, looked up and written together."""
@@ -112,6 +115,7 @@ class Ingest:
         self._filling: Filling | None = None
         self._filled: list[Filling] = []
         self._under_way: asyncio.Task[_Batch] | None = None
+        self._step: asyncio.Future[Any] | None = None
         self._kept: _Batch | None = None
         self._page: list[ChunkRef] = []
         self._page_since: float | None = None
@@ -137,6 +141,11 @@ class Ingest:
             rest = self._filling.fill(rest)
             if self._filling.full:
                 await self._cut()
+        if self._share.owes:
+            # This client may be too slow to need a buffer, and so to give others back, for a long time.
+            await self._submit()
+            await self._collect()
+            self._let_go()
         if self._page_since is not None and monotonic() - self._page_since > _PAGE_AGE:
             await self._collect()
             if self._page:
@@ -169,7 +178,7 @@ class Ingest:
         )
         for _ in range(_COMMITS):
             try:
-                await self._stages.ledger.commit_files(self._hold, files, self._tails)
+                await self._to_its_end(self._stages.ledger.commit_files(self._hold, files, self._tails))
                 break
             except ChunksNotLive as gone:
                 await self._store_again(gone.digests)
@@ -182,11 +191,14 @@ class Ingest:
     async def abort(self) -> None:
         """Give the upload up: no file appears, buffers are freed, held pages are released.
 
-        Never raises; what can't be released now is left to the collector.
+        Never raises; what can't be released now is left to the collector. A commit that was cancelled
+        in the middle may have been done: then the files stay.
         """
         self._give_back([self._filling] if self._filling else [])
         self._give_back(self._filled)
         self._filling, self._filled = None, []
+        if self._step:
+            await asyncio.gather(self._step, return_exceptions=True)
         if self._under_way:
             (outcome,) = await asyncio.gather(self._under_way, return_exceptions=True)
             if isinstance(outcome, _Batch):
@@ -253,6 +265,8 @@ class Ingest:
         self.counts.new += len(batch.written)
         self.counts.stored += sum(len(batch.chunks[digest]) for digest in batch.written)
         for ref in batch.refs:
+            if self._page_since is None:
+                self._page_since = monotonic()
             self._page.append(ref)
             self._drafts[-1].content.add(ref.digest)
             if len(self._page) == PAGE_CHUNKS:
@@ -278,7 +292,7 @@ class Ingest:
     async def _hold_stored(self, page: Page) -> None:
         for _ in range(_COMMITS):
             try:
-                return await self._stages.ledger.hold_page(self._hold, page)
+                return await self._to_its_end(self._stages.ledger.hold_page(self._hold, page))
             except ChunksNotLive as gone:
                 await self._store_again(gone.digests)
         raise _reclaimed()
@@ -287,13 +301,15 @@ class Ingest:
         """Rule R4: a chunk that was not live at the commit is stored again, from the bytes that are
         still at hand or from its dying blob. Raises UploadInterrupted where neither is left."""
         log.info("chunks reclaimed before the commit", chunks=len(digests))
-        at_hand = self._kept.chunks if self._kept else {}
-        found = await self._stages.chunks.find(digests - at_hand.keys())
-        for digest in digests:
-            data = at_hand.get(digest) or await self._salvage(found.get(digest))
+        kept = self._kept.chunks if self._kept else {}
+        lost = digests - kept.keys()
+        found = await self._stages.chunks.find(lost)
+        for digest in lost:
+            data = await self._salvage(found.get(digest))
             if data is None:
                 raise _reclaimed()
-            await self._stages.deduper.store({digest: data})
+            await self._to_its_end(self._stages.deduper.store({digest: data}))
+        await self._to_its_end(self._stages.deduper.store({digest: kept[digest] for digest in digests - lost}))
 
     async def _salvage(self, chunk: Chunk | None) -> bytes | None:
         """The bytes of a chunk that is being removed, if a blob of it can still be read."""
@@ -313,6 +329,12 @@ class Ingest:
         CHUNKS_LINKED.inc(self.counts.chunks - self.counts.new)
         BYTES_STORED.inc(self.counts.stored)
         BYTES_SAVED.inc(self.counts.received - self.counts.stored)
+
+    async def _to_its_end(self, work: Awaitable[T]) -> T:
+        """Await what must not be cancelled with the upload: a transaction that holds pages, or a write
+        whose threads read buffers. `abort` waits for it."""
+        self._step = asyncio.ensure_future(work)
+        return await asyncio.shield(self._step)
 
     # Memory
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.conftest import StartServer
-from tests.faults.tools import FORM, MIB, metric, paused_body, read_back
+from tests.faults.tools import FORM, MIB, metric, paused_body, read_back, transactions_end_after
 from tests.support import PATIENCE, Databases, Server, eventually
 
 
@@ -85,15 +85,8 @@ def nothing_is_lost(server: Server, load: Load) -> None:
 
 @pytest.fixture
 def short_transactions(databases: Databases) -> Iterator[None]:
-    """The server ends the transaction of a client that died sooner than after its default of a minute."""
-    name = "transactionLifetimeLimitSeconds"
-    with databases.client() as client:
-        before = client.admin.command("getParameter", **{name: 1})[name]
-        client.admin.command("setParameter", **{name: 2})
-        try:
-            yield
-        finally:
-            client.admin.command("setParameter", **{name: before})
+    with databases.client() as client, transactions_end_after(client, 2):
+        yield
 
 
 @pytest.mark.usefixtures("short_transactions")

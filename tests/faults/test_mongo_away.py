@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pymongo
@@ -25,6 +26,7 @@ from tests.faults.tools import (
     own_mongod,
     paused_body,
     read_back,
+    transactions_end_after,
 )
 from tests.support import Server, eventually
 
@@ -185,8 +187,11 @@ async def test_a_bulk_write_that_a_majority_did_not_confirm_is_an_error(mongo: O
 def test_an_upload_outlasts_the_transaction_of_a_client_that_died(server: Server, mongo: OwnDatabase) -> None:
     content = os.urandom(1000)
     server.upload(content)
-    with pymongo.MongoClient[dict[str, object]](mongo.url) as client, client.start_session() as session:
-        client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=3)
+    with (
+        pymongo.MongoClient[dict[str, Any]](mongo.url) as client,
+        transactions_end_after(client, 3),
+        client.start_session() as session,
+    ):
         pages = client["mini_s3"]["pages"]
         session.start_transaction()
         # A client that was killed between this and its commit never says that it gives up.

@@ -125,3 +125,15 @@ def read_back(server: Server, file_id: str, content: bytes) -> None:
     answer = server.client.get(f"/api/files/{file_id}")
     assert answer.status_code == 200, answer.text
     assert answer.content == content
+
+
+@contextmanager
+def transactions_end_after(client: pymongo.MongoClient[dict[str, Any]], seconds: int) -> Iterator[None]:
+    """The server ends the transaction of a client that died sooner than after its default of a minute."""
+    name = "transactionLifetimeLimitSeconds"
+    before = client.admin.command({"getParameter": 1, name: 1})[name]
+    client.admin.command({"setParameter": 1, name: seconds})
+    try:
+        yield
+    finally:
+        client.admin.command({"setParameter": 1, name: before})

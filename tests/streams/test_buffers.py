@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from app.streams import buffers
 from app.streams.buffers import BufferPool, Share
 from app.types import CHUNK_SIZE
+from tests.streams.tools import turns
 
 pytestmark = pytest.mark.anyio
 
@@ -102,3 +110,190 @@ async def test_many_uploads_on_little_memory_all_end() -> None:
     await asyncio.gather(*(upload() for _ in range(200)))
     assert most == 8
     assert pool.in_use == 0
+
+
+async def test_a_newcomer_is_served_before_those_who_hold_more() -> None:
+    """Forty-nine uploads that want ever more do not keep the fiftieth waiting: the next buffer is its own."""
+    pool = BufferPool(100 * CHUNK_SIZE, most=48)
+    shares = [pool.open_share() for _ in range(49)]
+    held = {share: [await share.take(), await share.take()] for share in shares}
+    assert pool.in_use == 98
+    hungry = [asyncio.create_task(share.take()) for share in shares]
+    await turns(3)
+    kept = [await pool.open_share().take(), await pool.open_share().take()]
+    newcomer = asyncio.create_task(pool.open_share().take())
+    await turns(3)
+    assert not newcomer.done()
+    shares[7].give_back([held[shares[7]].pop()])
+    assert len(await newcomer) == CHUNK_SIZE
+    assert not any(task.done() for task in hungry)
+    assert pool.in_use == 100
+    assert len(kept) == 2
+    for task in hungry:
+        task.cancel()
+    await asyncio.gather(*hungry, return_exceptions=True)
+
+
+async def test_who_holds_more_than_the_share_owes_it_while_others_wait() -> None:
+    pool = BufferPool(4 * CHUNK_SIZE, most=4)
+    rich, poor = pool.open_share(), pool.open_share()
+    held = [await rich.take(), await rich.take()]
+    kept = [await poor.take(), await poor.take()]
+    late = pool.open_share()
+    assert not rich.owes
+    waiting = asyncio.create_task(late.take())
+    await turns(1)
+    assert (rich.owes, poor.owes, late.owes) == (True, True, False)
+    rich.give_back([held.pop()])
+    await waiting
+    assert (rich.owes, poor.owes) == (False, False)
+    waiting = asyncio.create_task(late.take())
+    await turns(1)
+    assert (rich.owes, poor.owes) == (False, True)
+    waiting.cancel()
+    await turns(1)
+    assert not poor.owes
+    assert len(kept) == 2
+
+
+# Against a model
+
+
+@dataclass(eq=False)
+class Upload:
+    share: Share
+    held: list[bytearray] = field(default_factory=list)
+    waiting: asyncio.Task[bytearray] | None = None
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """Uploads come, take, wait, are cancelled, give back and go, in any order.
+
+    The model of who is served: as long as there is memory, the one that waits and holds least, if it
+    holds less than its share. Seen to fail when a cancelled waiter keeps what it was given, when the
+    longest wait goes first, and when a closed share does not let others have more.
+    """
+
+    CAPACITY, MOST = 7, 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patched = pytest.MonkeyPatch()
+        self.patched.setattr(buffers, "CHUNK_SIZE", 8)
+        self.loop = asyncio.new_event_loop()
+        self.pool = BufferPool(self.CAPACITY * 8 + 7, self.MOST)
+        self.uploads: list[Upload] = []
+        self.queue: list[Upload] = []
+        """The model: who waits, in the order of arrival."""
+        self.holds: dict[Upload, int] = {}
+
+    def teardown(self) -> None:
+        tasks = [upload.waiting for upload in self.uploads if upload.waiting]
+        for task in tasks:
+            task.cancel()
+        self.run(asyncio.wait(tasks) if tasks else turns(1))
+        self.loop.close()
+        self.patched.undo()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(work)
+
+    # The model
+
+    def fair(self) -> int:
+        return min(self.MOST, max(1, self.CAPACITY // max(1, len(self.uploads))))
+
+    def may_take(self, upload: Upload) -> bool:
+        return sum(self.holds.values()) < self.CAPACITY and self.holds[upload] < self.fair()
+
+    def serve(self) -> None:
+        while able := [upload for upload in self.queue if self.may_take(upload)]:
+            served = min(able, key=lambda upload: self.holds[upload])
+            self.queue.remove(served)
+            self.holds[served] += 1
+
+    # What uploads do
+
+    def pick(self, data: st.DataObject, *, waiting: bool) -> Upload | None:
+        able = [upload for upload in self.uploads if (upload.waiting is not None) == waiting]
+        return data.draw(st.sampled_from(able)) if able else None
+
+    @precondition(lambda self: len(self.uploads) < 10)
+    @rule()
+    def come(self) -> None:
+        upload = Upload(self.pool.open_share())
+        self.uploads.append(upload)
+        self.holds[upload] = 0
+
+    @rule(data=st.data())
+    def take_at_once(self, data: st.DataObject) -> None:
+        if upload := self.pick(data, waiting=False):
+            buffer = upload.share.take_nowait()
+            assert (buffer is not None) == self.may_take(upload)
+            if buffer is not None:
+                upload.held.append(buffer)
+                self.holds[upload] += 1
+
+    @rule(data=st.data())
+    def take(self, data: st.DataObject) -> None:
+        if upload := self.pick(data, waiting=False):
+            upload.waiting = self.loop.create_task(upload.share.take())
+            self.queue.append(upload)
+            self.serve()
+
+    def give_back_some(self, data: st.DataObject, upload: Upload) -> None:
+        count = data.draw(st.integers(1, len(upload.held)))
+        given = [upload.held.pop() for _ in range(count)]
+        upload.share.give_back(given)
+        self.holds[upload] -= count
+        self.serve()
+
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        if holders := [upload for upload in self.uploads if upload.held]:
+            self.give_back_some(data, data.draw(st.sampled_from(holders)))
+
+    @rule(data=st.data(), first_give_back=st.booleans())
+    def cancel(self, data: st.DataObject, first_give_back: bool) -> None:
+        """Also in the moment in which a buffer was handed out, but not yet received."""
+        upload = self.pick(data, waiting=True)
+        if upload is None or upload.waiting is None:
+            return
+        if first_give_back and (holders := [other for other in self.uploads if other.held]):
+            self.give_back_some(data, data.draw(st.sampled_from(holders)))
+        upload.waiting.cancel()
+        self.run(asyncio.wait([upload.waiting]))
+        assert upload.waiting.cancelled()
+        upload.waiting = None
+        if upload in self.queue:
+            self.queue.remove(upload)
+        else:
+            self.holds[upload] -= 1
+            self.serve()
+
+    @rule(data=st.data())
+    def go(self, data: st.DataObject) -> None:
+        if upload := self.pick(data, waiting=False):
+            upload.share.give_back(upload.held)
+            del self.holds[upload]
+            self.uploads.remove(upload)
+            self.serve()
+            upload.share.close()
+            self.serve()
+
+    @invariant()
+    def agrees(self) -> None:
+        self.run(turns(3))
+        for upload in self.uploads:
+            if upload.waiting and upload.waiting.done():
+                upload.held.append(upload.waiting.result())
+                upload.waiting = None
+        assert {id(upload) for upload in self.uploads if upload.waiting} == set(map(id, self.queue))
+        assert [len(upload.held) for upload in self.uploads] == [self.holds[upload] for upload in self.uploads]
+        assert [upload.share.held for upload in self.uploads] == [self.holds[upload] for upload in self.uploads]
+        handed_out = [id(buffer) for upload in self.uploads for buffer in upload.held]
+        assert len(set(handed_out)) == len(handed_out) == self.pool.in_use <= self.CAPACITY
+
+
+TestPoolAgainstModel = PoolMachine.TestCase
+TestPoolAgainstModel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
