@@ -1,0 +1,135 @@
+"""The calls on a collection that the models use."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, cast
+
+from motor.motor_asyncio import AsyncIOMotorClientSession
+from pymongo import UpdateOne
+from pymongo.errors import BulkWriteError
+
+from app.models.database.errors import translated
+
+Document = dict[str, Any]
+Session = AsyncIOMotorClientSession
+
+_DUPLICATE_KEY = 11000
+
+
+class Collection:
+    """The calls that the models use. Each raises DatabaseUnavailable, and DuplicateKey on inserts."""
+
+    def __init__(self, collection: Any) -> None:
+        self._collection = collection
+
+    async def find_one(
+        self, query: Document, *, fields: Document | None = None, session: Session | None = None
+    ) -> Document | None:
+        with translated(session):
+            return cast("Document | None", await self._collection.find_one(query, fields, session=session))
+
+    async def find(
+        self,
+        query: Document,
+        *,
+        fields: Document | None = None,
+        sort: Sequence[tuple[str, int]] | None = None,
+        limit: int = 0,
+        session: Session | None = None,
+    ) -> list[Document]:
+        with translated(session):
+            cursor = self._collection.find(query, fields, sort=sort, limit=limit, session=session)
+            return cast("list[Document]", await cursor.to_list(None))
+
+    async def stream(
+        self,
+        query: Document,
+        *,
+        fields: Document | None = None,
+        sort: Sequence[tuple[str, int]] | None = None,
+        batch: int = 1000,
+        session: Session | None = None,
+    ) -> AsyncIterator[list[Document]]:
+        """The documents in lists of at most `batch`, read as they are asked for."""
+        cursor = self._collection.find(query, fields, sort=sort, batch_size=batch, session=session)
+        try:
+            while True:
+                with translated():
+                    documents = await cursor.to_list(batch)
+                if not documents:
+                    return
+                yield documents
+        finally:
+            await cursor.close()
+
+    async def aggregate(self, pipeline: Sequence[Document], *, session: Session | None = None) -> list[Document]:
+        with translated(session):
+            cursor = self._collection.aggregate(pipeline, session=session)
+            return cast("list[Document]", await cursor.to_list(None))
+
+    async def estimated_count(self) -> int:
+        with translated():
+            return cast("int", await self._collection.estimated_document_count())
+
+    async def insert_one(self, document: Document, *, session: Session | None = None) -> None:
+        with translated(session):
+            await self._collection.insert_one(document, session=session)
+
+    async def insert_many(self, documents: Sequence[Document], *, session: Session | None = None) -> None:
+        with translated(session):
+            await self._collection.insert_many(documents, session=session)
+
+    async def update_one(
+        self,
+        query: Document,
+        change: Document | Sequence[Document],
+        *,
+        upsert: bool = False,
+        session: Session | None = None,
+    ) -> int:
+        """How many documents matched: 0 or 1."""
+        with translated(session):
+            result = await self._collection.update_one(query, change, upsert=upsert, session=session)
+            return cast("int", result.matched_count)
+
+    async def update_many(self, query: Document, change: Document, *, session: Session | None = None) -> int:
+        """How many documents matched."""
+        with translated(session):
+            return cast("int", (await self._collection.update_many(query, change, session=session)).matched_count)
+
+    async def delete_many(self, query: Document, *, session: Session | None = None) -> int:
+        """How many documents were deleted."""
+        with translated(session):
+            return cast("int", (await self._collection.delete_many(query, session=session)).deleted_count)
+
+    async def find_one_and_delete(self, query: Document, *, session: Session | None = None) -> Document | None:
+        with translated(session):
+            return cast("Document | None", await self._collection.find_one_and_delete(query, session=session))
+
+    async def find_one_and_update(
+        self, query: Document, change: Document, *, session: Session | None = None
+    ) -> Document | None:
+        """The document as it was before the change."""
+        with translated(session):
+            return cast("Document | None", await self._collection.find_one_and_update(query, change, session=session))
+
+    async def bulk_update(self, operations: Sequence[UpdateOne], *, session: Session | None = None) -> int:
+        """Run all operations, in no order; return how many upserted or matched a document.
+
+        An upsert that meets an existing document of the same id counts as not matched.
+        """
+        with translated(session):
+            try:
+                result = await self._collection.bulk_write(operations, ordered=False, session=session)
+            except BulkWriteError as error:
+                details = error.details or {}
+                duplicates = all(problem["code"] == _DUPLICATE_KEY for problem in details.get("writeErrors", []))
+                if not duplicates or details.get("writeConcernErrors"):
+                    raise
+                return cast("int", details["nUpserted"] + details["nMatched"])
+            return cast("int", result.upserted_count + result.matched_count)
+
+    async def create_index(self, keys: Sequence[tuple[str, int]], **options: Any) -> None:
+        with translated():
+            await self._collection.create_index(keys, **options)

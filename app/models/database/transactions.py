@@ -1,0 +1,120 @@
+"""A database, its transactions, and readings of one moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from random import uniform
+from time import monotonic
+from typing import Any, TypeVar, cast
+
+from pymongo import WriteConcern
+from pymongo.errors import DuplicateKeyError, PyMongoError, ServerSelectionTimeoutError
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
+
+from app.errors import DatabaseUnavailable
+from app.models.database.collection import Collection, Session
+from app.models.database.errors import translated
+
+T = TypeVar("T")
+
+_CONTENTION = 90.0
+"""Seconds for which a transaction that others get in the way of is tried again: longer than a server
+keeps the transaction of a client that died in the middle of it (60 s if not set otherwise)."""
+_PAUSE = 0.02
+"""Seconds at the most between two tries; of random length, so that those in conflict part ways."""
+_DUPLICATES = 4
+"""Times that it is tried again because of a duplicate key, which may also be there to stay."""
+
+
+class Database:
+    """An open connection pool and one database in it."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        self._client = client
+        self._database = client.get_database(
+            name,
+            write_concern=WriteConcern("majority", j=True, wtimeout=30_000),
+            read_concern=ReadConcern("majority"),
+            read_preference=ReadPreference.PRIMARY,
+        )
+
+    def __getitem__(self, name: str) -> Collection:
+        return Collection(self._database[name])
+
+    async def ping(self) -> None:
+        """Raises DatabaseUnavailable unless a primary that takes writes answers."""
+        with translated():
+            answer = await self._client.admin.command("hello")
+            if not answer.get("isWritablePrimary"):
+                raise DatabaseUnavailable("The database has no primary just now.")
+
+    async def now(self) -> datetime:
+        """The time by the server's clock, the only one that ages are measured with."""
+        with translated():
+            answer = await self._client.admin.command("hello")
+            return cast("datetime", answer["localTime"])
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Session]:
+        """A session whose reads all see one moment. The server keeps that moment for some minutes
+        (`minSnapshotHistoryWindowInSeconds`, 300 if not set); afterwards reads raise SnapshotTooOld."""
+        async with await self._client.start_session(snapshot=True) as session:
+            yield session
+
+    async def transaction(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        """Run `work` in a transaction, again if the driver says that may help, and commit it.
+
+        `work` passes its session to every call and keeps no effect besides them, for it may run
+        several times. Raises what `work` raises, and DatabaseUnavailable.
+        """
+        deadline = monotonic() + _CONTENTION
+        duplicates = 0
+        with translated():
+            async with await self._client.start_session() as session:
+                while True:
+                    try:
+                        return await self._attempt(session, work, deadline)
+                    except DuplicateKeyError:
+                        # Another transaction inserted the same document a moment earlier; the next attempt
+                        # finds it. The server calls some of these conflicts transient, but not all.
+                        duplicates += 1
+                        if duplicates > _DUPLICATES:
+                            raise
+                    except PyMongoError as error:
+                        if not _may_pass("TransientTransactionError", error, deadline):
+                            raise
+                    await asyncio.sleep(uniform(0, _PAUSE))  # noqa: S311 - no secret
+
+    @staticmethod
+    async def _attempt(session: Session, work: Callable[[Session], Awaitable[T]], deadline: float) -> T:
+        # Motor's `with_transaction` is not used: it never repeats a commit, and for two minutes it
+        # goes on trying to reach a server that is away.
+        session.start_transaction(
+            read_concern=ReadConcern("snapshot"),
+            write_concern=WriteConcern("majority", j=True, wtimeout=30_000),
+            read_preference=ReadPreference.PRIMARY,
+        )
+        try:
+            result = await work(session)
+        except BaseException:
+            await session.abort_transaction()
+            raise
+        while True:
+            try:
+                await session.commit_transaction()
+            except PyMongoError as error:
+                # The commit may have been done: only the commit may be repeated, not the work.
+                if not _may_pass("UnknownTransactionCommitResult", error, deadline):
+                    raise
+            else:
+                return result
+
+
+def _may_pass(label: str, error: PyMongoError, deadline: float) -> bool:
+    """Whether the driver says by this label that another try may help, and a server was there to try on."""
+    away = isinstance(error, ServerSelectionTimeoutError)
+    return error.has_error_label(label) and not away and monotonic() < deadline
