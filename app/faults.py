@@ -16,7 +16,7 @@ Point = Literal[
     # A writer
     "looked-up",
     "named",
-    "blob-half-written",
+    "blob-begun",
     "blob-renamed",
     "blobs-written",
     "live",

@@ -20,6 +20,7 @@ import uvicorn
 from pydantic import BaseModel
 from starlette.types import ASGIApp
 
+from app import faults
 from app.api.app import Parts, build_api
 from app.api.limits import RateLimits
 from app.coord.locks import LocalLocks, Locks
@@ -28,14 +29,13 @@ from app.errors import ConfigError, MiniS3Error
 from app.logs import get_logger, set_up_logs
 from app.metrics import forget_dead_workers
 from app.models.chunks import Chunks
-from app.models.database import open_database
 from app.models.files import Files
 from app.models.ledger import Ledger
-from app.models.meta import prepare
-from app.models.nodes import Nodes
+from app.models.mending import Mending
 from app.models.pages import Pages
+from app.models.runs import Runs
 from app.models.tallies import Tallies
-from app.nodes.cluster import open_cluster
+from app.parts import open_foundation
 from app.settings import Settings
 from app.store.readiness import Readiness
 from app.store.stats import Statistics
@@ -45,6 +45,8 @@ from app.streams.dedupe import Deduper
 from app.streams.egress import Egress
 from app.streams.hasher import Hasher
 from app.streams.ingest import MOST_BUFFERS, Stages
+from app.upkeep.collector import Collector
+from app.upkeep.schedule import Schedule
 
 log = get_logger(__name__)
 
@@ -65,11 +67,12 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
     """Everything that the API needs, opened in order and closed in reverse. Raises ConfigError."""
     settings = assignment.settings
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(
-            open_database(assignment.mongo_url, settings.mongo_database, initiate=assignment.mongo_initiate)
+        foundation = await stack.enter_async_context(
+            open_foundation(
+                assignment.mongo_url, settings.mongo_database, assignment.mongo_initiate, settings.node_dirs
+            )
         )
-        store_id = await prepare(database)
-        cluster = await stack.enter_async_context(open_cluster(settings.node_dirs, store_id, Nodes(database)))
+        database, cluster = foundation.database, foundation.cluster
         locks: Locks = LocalLocks()
         ping_redis = None
         if assignment.redis_url:
@@ -81,14 +84,18 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
         stages = Stages(
             BufferPool(settings.buffer_memory, MOST_BUFFERS),
             hasher,
-            Deduper(chunks, cluster, locks),
+            Deduper(chunks, Mending(database), cluster, locks),
             chunks,
             cluster,
             Ledger(database),
             settings.max_file_size,
         )
-        statistics = Statistics(tallies, cluster)
+        runs = Runs(database)
+        statistics = Statistics(tallies, cluster, runs)
         await stack.enter_async_context(_in_background(statistics.fold_for_ever()))
+        collector = Collector(database, cluster, settings.grace, settings.upload_expiry)
+        schedule = Schedule(runs, collector, settings.gc_interval)
+        await stack.enter_async_context(_in_background(schedule.run_for_ever()))
         limits = RateLimits(
             {"api": settings.rate_api, "upload": settings.rate_upload, "download": settings.rate_download},
             assignment.redis_url,
@@ -104,7 +111,12 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
 
 @asynccontextmanager
 async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            log.error("background work ended", exc_info=task.exception())
+
     task = asyncio.create_task(work)
+    task.add_done_callback(ended)
     try:
         yield
     finally:
@@ -169,6 +181,7 @@ def main() -> int:
     assignment = Assignment.model_validate_json(os.environ.pop(Assignment.VARIABLE))
     set_up_logs(assignment.settings.log_level, assignment.settings.log_format, pid=os.getpid())
     forget_dead_workers()
+    faults.arm()
     factory = uvicorn.Config(lambda: None, loop="uvloop", log_config=None).get_loop_factory()
     try:
         with asyncio.Runner(loop_factory=factory) as runner:

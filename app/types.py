@@ -6,6 +6,7 @@ Sizes are bytes. Everything here is immutable and free of I/O.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ ContentId = NewType("ContentId", str)
 NodeId = NewType("NodeId", str)
 
 
+_BLOB_NAME = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{16}")
+
+
 def new_generation() -> Generation:
     return Generation(secrets.token_hex(8))
 
@@ -62,6 +66,13 @@ class Blob:
     @property
     def name(self) -> str:
         return f"{self.digest.hex()}.{self.generation}"
+
+    @classmethod
+    def parse(cls, node: NodeId, name: str) -> Blob | None:
+        """The blob that bears this name, or None where it is no blob's."""
+        if not _BLOB_NAME.fullmatch(name):
+            return None
+        return cls(node, Digest(bytes.fromhex(name[:64])), Generation(name[65:]))
 
 
 @dataclass(frozen=True, slots=True)

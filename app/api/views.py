@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from app.models.runs import Collected
 from app.store.stats import Stats
 from app.store.store import FileInfo, Listing, Manifest
 from app.types import File
@@ -81,5 +82,21 @@ def stats_view(stats: Stats) -> View:
         "storedBytes": stats.tally.bytes,
         "dedupRatio": round(stats.dedup_ratio, 4),
         "nodes": nodes,
+        "lastCollection": collected_view(stats.collected) if stats.collected else None,
         "at": instant(stats.at),
+    }
+
+
+def collected_view(run: Collected) -> View:
+    return {
+        "uploadsEnded": run.uploads,
+        "pagesReleased": run.pages,
+        "chunksRemoved": run.chunks,
+        "copiesDropped": run.copies,
+        "unnamedBlobsRemoved": run.unnamed,
+        "bytesFreed": run.bytes,
+        "chunksLeft": run.left,
+        "nodesSwept": run.swept,
+        "seconds": round(run.seconds, 3),
+        "at": instant(run.at) if run.at else None,
     }

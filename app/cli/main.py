@@ -3,56 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
-from app.errors import ConfigError
-from app.logs import set_up_logs
-from app.settings import Settings, load_settings
+from app.cli.options import configured, settings_options
 from app.supervisor import supervise
 
-FAILED_TO_RUN = 2
+
+class _Commands(click.Group):
+    """Imports the commands that need the database's driver only when they are asked for: the process
+    that supervises a server stays small."""
+
+    LATE = ("gc",)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *self.LATE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.LATE:
+            command: click.Command = getattr(import_module("app.cli.upkeep"), cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="mini-s3")
 def main() -> None:
     """Mini-S3: a streaming, content-addressed, deduplicating object store."""
 
 
-def settings_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A flag for every setting. What is not given is left to the file, the environment, the default."""
-    for name, field in reversed(Settings.model_fields.items()):
-        default = field.get_default()
-        shown = ",".join(default) if isinstance(default, tuple) else str(default)
-        text = f"{field.description} [MINI_S3_{name.upper()}{f'; default {shown}' if shown else ''}]"
-        command = click.option(f"--{name.replace('_', '-')}", name, default=None, help=text)(command)
-    return click.option(
-        "--config",
-        type=click.Path(path_type=Path, dir_okay=False),
-        envvar="MINI_S3_CONFIG",
-        help="A TOML file of settings; it goes before the environment [MINI_S3_CONFIG]",
-    )(command)
-
-
 @main.command()
-@settings_options
+@settings_options()
 def serve(config: Path | None, **flags: Any) -> None:
     """Run the server, with embedded MongoDB and Redis unless others are named.
 
     Each setting may be given as a flag, in a TOML file, or in the environment, in this order of weight.
     """
-    try:
-        settings = load_settings({name: value for name, value in flags.items() if value is not None}, config)
-        set_up_logs(settings.log_level, settings.log_format)
+    with configured(config, flags) as settings:
         asyncio.run(supervise(settings, click.echo))
-    except ConfigError as error:
-        click.echo(f"mini-s3: {error.message}", err=True)
-        sys.exit(FAILED_TO_RUN)
 
 
 if __name__ == "__main__":

@@ -26,11 +26,12 @@ class EmbeddedServices:
     `replSetInitiate` if the embedded set is new ("" if MongoDB is an outside one).
 
     The data directory is left alone when nothing of ours lives there: both databases are outside
-    ones and the nodes were named.
+    ones and the nodes were named. `with_redis=False` is for commands that need none.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, with_redis: bool = True) -> None:
         self._settings = settings
+        self._with_redis = with_redis
         self._stack = AsyncExitStack()
         self._data: DataDir | None = None
         self.mongo_url = settings.mongo_url
@@ -45,8 +46,9 @@ class EmbeddedServices:
         """
         settings = self._settings
         mongo_binary = None if settings.mongo_url else mongod.find_binary()
-        redis_binary = None if settings.redis_url else redis_server.find_binary()
-        self._tell(mongo_binary, redis_binary)
+        redis_binary = redis_server.find_binary() if self._with_redis and not settings.redis_url else None
+        if self._with_redis:
+            self._tell(mongo_binary, redis_binary)
         if settings.mongo_url and redis_binary is None and settings.nodes:
             return
         async with AsyncExitStack() as stack:

@@ -1,24 +1,30 @@
 """Chunk documents: which blobs hold a chunk, and whether it may be linked.
 
-    {_id: digest, size, state, gen, blobs: [{node, gen}], refs, at}
+    {_id: digest, size, state, gen, blobs: [{node, gen}], adding: {node, gen, at}, refs, at}
 
-`state` is pending (its blobs are being written), live (they are durable) or dead (they are being
-removed). `gen` changes with every new naming and guards each conditional update; `refs` counts the
-pages that hold the chunk; `at` is the server's time of the last change of state.
+`state` is pending (its blobs are being written), live (they are durable), dead (they are being
+removed) or lost (pages hold the chunk, but no good blob of it was left; an upload of its bytes heals
+it). `gen` changes with every new naming and guards each conditional update. `adding` names a copy
+that is being written, and is not offered yet. `refs` counts the pages that hold the chunk; `at` is
+the server's time of the last change of state or loss of a reference.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterable, Sequence
 from collections.abc import Collection as Several
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from app.models.database import Database, Document, Session, UpdateOne
-from app.types import Blob, Digest, Generation, NodeId
+from app.models.database import Database, Document, Session, UpdateOne, between
+from app.types import Blob, Digest, Generation, NodeId, new_generation
 
-State = Literal["pending", "live", "dead"]
+State = Literal["pending", "live", "dead", "lost"]
+
+_UNCLAIMED = ["live", "pending", "lost"]
+_TOUCH = 60_000
+"""Milliseconds for which an unreferenced chunk that was linked is not touched again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +36,12 @@ class Chunk:
     blobs: tuple[Blob, ...]
     refs: int
     changed_at: datetime
+    adding: Blob | None = None
 
     @classmethod
     def read(cls, document: Document) -> Chunk:
         digest = Digest(document["_id"])
+        adding = document.get("adding")
         return cls(
             digest,
             document["size"],
@@ -42,14 +50,20 @@ class Chunk:
             tuple(Blob(blob["node"], digest, blob["gen"]) for blob in document["blobs"]),
             document["refs"],
             document["at"],
+            Blob(adding["node"], digest, adding["gen"]) if adding else None,
         )
+
+    @property
+    def named(self) -> tuple[Blob, ...]:
+        """Every blob that the document names, offered or not."""
+        return (*self.blobs, self.adding) if self.adding else self.blobs
 
 
 @dataclass(frozen=True, slots=True)
 class Naming:
     """The wish to write a chunk's blobs under a fresh generation.
 
-    `instead_of` is the pending or dead chunk whose place is taken, as it was seen.
+    `instead_of` is the pending, dead or lost chunk whose place is taken, as it was seen.
     """
 
     size: int
@@ -72,17 +86,34 @@ class Chunks:
     def __init__(self, database: Database) -> None:
         self._chunks = database["chunks"]
 
+    async def create_indexes(self) -> None:
+        unreferenced = {"partialFilterExpression": {"refs": 0}, "name": "unreferenced"}
+        await self._chunks.create_index([("state", 1), ("at", 1)], **unreferenced)
+        await self._chunks.create_index([("adding.at", 1)], sparse=True)
+
     async def find(self, digests: Iterable[Digest], session: Session | None = None) -> dict[Digest, Chunk]:
         """The documents that there are, in one query."""
         documents = await self._chunks.find({"_id": {"$in": sorted(digests)}}, session=session)
         return {chunk.digest: chunk for chunk in map(Chunk.read, documents)}
 
-    async def name(self, namings: Sequence[Naming]) -> set[Digest]:
+    async def stream(self, first: int, last: int, session: Session | None = None) -> AsyncIterator[list[Chunk]]:
+        """All chunks whose digests begin with the bytes `first` to `last`, in lists, by digest."""
+        query: Document = {"_id": between(first, last)}
+        async for documents in self._chunks.stream(query, sort=[("_id", 1)], session=session):
+            yield list(map(Chunk.read, documents))
+
+    async def count(self) -> int:
+        """About how many documents there are."""
+        return await self._chunks.estimated_count()
+
+    # Writers
+
+    async def name(self, namings: Sequence[Naming], session: Session | None = None) -> set[Digest]:
         """Name the blobs that will be written (rule R1); return the digests whose naming was won.
 
         A naming is lost where another writer, or the collector, changed the document meanwhile.
         """
-        named = await self._chunks.bulk_update([self._naming(naming) for naming in namings])
+        named = await self._chunks.bulk_update([self._naming(naming) for naming in namings], session=session)
         if named == len(namings):
             return {naming.digest for naming in namings}
         return await self._bearing(namings, "pending")
@@ -98,9 +129,10 @@ class Chunks:
                 "state": "pending",
                 "size": naming.size,
                 "gen": naming.generation,
-                "blobs": [{"node": blob.node, "gen": blob.generation} for blob in naming.blobs],
-                "refs": 0,
+                "blobs": [_written(blob) for blob in naming.blobs],
             },
+            "$setOnInsert": {"refs": 0},
+            "$unset": {"adding": ""},
             "$currentDate": {"at": True},
         }
         return UpdateOne(query, change, upsert=taken is None)
@@ -131,11 +163,135 @@ class Chunks:
         )
         return {Digest(document["_id"]) for document in documents}
 
+    async def touch(self, digests: Iterable[Digest]) -> None:
+        """Let unreferenced chunks that an upload has just linked wait for its commit (rule R7)."""
+        query = {
+            "_id": {"$in": sorted(digests)},
+            "refs": 0,
+            "state": "live",
+            "$expr": {"$lt": ["$at", {"$subtract": ["$$NOW", _TOUCH]}]},
+        }
+        await self._chunks.update_many(query, {"$currentDate": {"at": True}})
+
+    # References, inside a transaction of the ledger
+
     async def refer(self, digests: Several[Digest], session: Session) -> int:
         """Add one reference to each of these chunks that is live (rule R4); return how many were."""
         return await self._chunks.update_many(
             {"_id": {"$in": sorted(digests)}, "state": "live"}, {"$inc": {"refs": 1}}, session=session
         )
+
+    async def release(self, digests: Several[Digest], session: Session) -> None:
+        """Take one reference from each of these chunks."""
+        change = {"$inc": {"refs": -1}, "$currentDate": {"at": True}}
+        await self._chunks.update_many({"_id": {"$in": sorted(digests)}}, change, session=session)
+
+    # The collector
+
+    async def unreferenced(self, before: datetime, limit: int) -> list[Digest]:
+        """Chunks that no page holds, and that nobody touched after `before`, the oldest first."""
+        query = {"refs": 0, "state": {"$in": _UNCLAIMED}, "at": {"$lte": before}}
+        documents = await self._chunks.find(query, fields={"_id": 1}, sort=[("at", 1)], limit=limit)
+        return [Digest(document["_id"]) for document in documents]
+
+    async def count_unreferenced(self, before: datetime) -> int:
+        """How many chunks `unreferenced` would give in all."""
+        return await self._chunks.count({"refs": 0, "state": {"$in": _UNCLAIMED}, "at": {"$lte": before}})
+
+    async def sum_unreferenced(self, before: datetime) -> tuple[int, int]:
+        """How many chunks the collector would remove, and their bytes."""
+        query = {"refs": 0, "$or": [{"state": "dead"}, {"state": {"$in": _UNCLAIMED}, "at": {"$lte": before}}]}
+        group = {"$group": {"_id": None, "chunks": {"$sum": 1}, "bytes": {"$sum": "$size"}}}
+        sums = await self._chunks.aggregate([{"$match": query}, group])
+        return (sums[0]["chunks"], sums[0]["bytes"]) if sums else (0, 0)
+
+    async def claim(self, digests: Several[Digest], before: datetime) -> list[Chunk]:
+        """Call those dead which are still unreferenced and untouched, each in one step (rule R5).
+
+        Returns all of the chunks that are dead now, as their documents name them: nothing but a
+        fresh naming changes them any more.
+        """
+        ids = {"$in": sorted(digests)}
+        query = {"_id": ids, "refs": 0, "state": {"$in": _UNCLAIMED}, "at": {"$lte": before}}
+        await self._chunks.update_many(query, {"$set": {"state": "dead"}, "$currentDate": {"at": True}})
+        documents = await self._chunks.find({"_id": ids, "refs": 0, "state": "dead"})
+        return [Chunk.read(document) for document in documents]
+
+    async def dead(self) -> AsyncIterator[list[Chunk]]:
+        """Chunks that some collector claimed and has not removed."""
+        async for documents in self._chunks.stream({"refs": 0, "state": "dead"}):
+            yield [Chunk.read(document) for document in documents]
+
+    async def remove(self, chunks: Several[Chunk]) -> int:
+        """Remove dead chunks whose blobs are unlinked, unless they were named anew (rule R2)."""
+        return await self._chunks.delete_many(
+            {
+                "_id": {"$in": sorted(chunk.digest for chunk in chunks)},
+                "gen": {"$in": [chunk.generation for chunk in chunks]},
+                "state": "dead",
+            }
+        )
+
+    # Movers and repair
+
+    async def name_copy(self, chunk: Chunk, copy: Blob) -> bool:
+        """Name one more blob of a live chunk before it is written (rule R1). False if the chunk
+        changed, or another copy of it is being made."""
+        return bool(
+            await self._chunks.update_one(
+                {"_id": chunk.digest, "gen": chunk.generation, "state": "live", "adding": None},
+                {
+                    "$set": {"adding.node": copy.node, "adding.gen": copy.generation},
+                    "$currentDate": {"adding.at": True},
+                },
+            )
+        )
+
+    async def switch(self, old: Blob, copy: Blob, session: Session) -> Chunk | None:
+        """Offer the copy, which is durable, instead of `old`; the chunk before that, or None if the
+        copy is not named any more."""
+        document = await self._chunks.find_one_and_update(
+            {"_id": copy.digest, "state": "live", "adding.gen": copy.generation, "blobs.gen": old.generation},
+            {"$set": {"blobs.$": _written(copy)}, "$unset": {"adding": ""}},
+            session=session,
+        )
+        return Chunk.read(document) if document else None
+
+    async def abandoned_copies(self, before: datetime) -> AsyncIterator[list[Chunk]]:
+        """Live chunks of which a copy was named by that moment, and never finished."""
+        async for documents in self._chunks.stream({"adding.at": {"$lte": before}, "state": "live"}):
+            yield [Chunk.read(document) for document in documents]
+
+    async def drop_copy(self, copy: Blob) -> bool:
+        """Name an unfinished copy no more (rule R2), unless it was finished meanwhile."""
+        query = {"_id": copy.digest, "state": "live", "adding.gen": copy.generation}
+        return bool(await self._chunks.update_one(query, {"$unset": {"adding": ""}}))
+
+    async def lose(self, chunk: Chunk, session: Session) -> Chunk | None:
+        """Call a live chunk lost, of which no good blob is left; the chunk before that, or None if
+        it changed meanwhile."""
+        document = await self._chunks.find_one_and_update(
+            {"_id": chunk.digest, "gen": chunk.generation, "state": "live", "blobs": list(map(_written, chunk.blobs))},
+            {"$set": {"state": "lost", "blobs": []}, "$currentDate": {"at": True}},
+            session=session,
+        )
+        return Chunk.read(document) if document else None
+
+    async def adjust(self, digest: Digest, refs: int, session: Session) -> Chunk | None:
+        """Add to the count of references, to mend it; the chunk before that."""
+        document = await self._chunks.find_one_and_update({"_id": digest}, {"$inc": {"refs": refs}}, session=session)
+        return Chunk.read(document) if document else None
+
+    async def insert_lost(self, digest: Digest, size: int, session: Session) -> None:
+        """A document for a chunk that pages hold although there is none. Raises DuplicateKey if there is."""
+        document = {"size": size, "state": "lost", "gen": new_generation(), "blobs": [], "refs": 0}
+        await self._chunks.update_one(
+            {"_id": digest, "gen": None}, {"$set": document, "$currentDate": {"at": True}}, upsert=True, session=session
+        )
+
+
+def _written(blob: Blob) -> Document:
+    return {"node": blob.node, "gen": blob.generation}
 
 
 def nodes_of(chunk: Chunk) -> tuple[NodeId, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -124,6 +124,16 @@ class Files:
         order = [("createdAt", -1), ("_id", -1)]
         documents = await self._files.find(query, fields={"pages": 0}, sort=order, limit=limit)
         return [_read(document) for document in documents]
+
+    async def stream(self, prefix: str = "", session: Session | None = None) -> AsyncIterator[list[File]]:
+        """All files whose names begin with `prefix`, in lists."""
+        query: Document = {"name": _begins_with(prefix)} if prefix else {}
+        async for documents in self._files.stream(query, session=session):
+            yield list(map(_read, documents))
+
+    async def count(self) -> int:
+        """About how many files there are."""
+        return await self._files.estimated_count()
 
     async def remove(self, file_id: str, session: Session) -> File | None:
         """Remove the file's document and return what it was."""

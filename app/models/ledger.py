@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from app.errors import MiniS3Error, UploadInterrupted
+from app.faults import passed, pause
 from app.models.chunks import Chunks, nodes_of
 from app.models.database import Database, Session
 from app.models.files import Files
@@ -74,15 +76,19 @@ class Ledger:
         held_by.subtract(hold.pages)
         stored = {page.id: page for page in tails}
 
+        await pause("commit-begun")
+
         async def work(session: Session) -> None:
             tally = Tally(files=len(files), logical=sum(file.size for file in files))
             if hold.pages and await self._uploads.end(hold.upload, session) is None:
                 raise _ended()
             await self._refer({page: refs for page, refs in held_by.items() if refs}, stored, tally, session)
+            passed("commit-half-done")
             await self._files.insert(files, session)
             await self._tallies.record(tally, session)
 
         await self._database.transaction(work)
+        await pause("committed")
 
     async def end_upload(self, hold: Hold) -> None:
         """Give up an upload: what it held is released at once."""
@@ -95,6 +101,17 @@ class Ledger:
         if hold.pages:
             await self._database.transaction(work)
 
+    async def end_stale_upload(self, upload: UploadId, since: datetime) -> bool:
+        """End an upload that made no progress since then; False if it did meanwhile, or ended."""
+
+        async def work(session: Session) -> bool:
+            pages = await self._uploads.end(upload, session, stale_since=since)
+            if pages:
+                await self._pages.release(pages, session)
+            return pages is not None
+
+        return await self._database.transaction(work)
+
     async def delete_file(self, file_id: str) -> File | None:
         """Remove a file and release its pages; None if there is no such file."""
 
@@ -104,6 +121,28 @@ class Ledger:
                 await self._pages.release({page.id for page in file.pages}, session)
                 await self._tallies.record(Tally(files=-1, logical=-file.size), session)
             return file
+
+        return await self._database.transaction(work)
+
+    async def release_page(self, page_id: PageId) -> bool:
+        """Take back the references to chunks of a page that nobody holds; False if somebody does again.
+
+        Raises ValueError where the page does not hold what its id says: what it referred to is unknown.
+        """
+
+        async def work(session: Session) -> bool:
+            packed = await self._pages.mark_released(page_id, session)
+            if packed is None:
+                return False
+            digests = {chunk.digest for chunk in Page.unpack(page_id, packed).chunks}
+            await self._chunks.release(digests, session)
+            passed("page-half-released")
+            tally = Tally()
+            for chunk in (await self._chunks.find(digests, session)).values():
+                if not chunk.refs:
+                    tally.count_chunk(chunk.size, nodes_of(chunk), -1)
+            await self._tallies.record(tally, session)
+            return True
 
         return await self._database.transaction(work)
 

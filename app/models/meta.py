@@ -8,26 +8,35 @@ from __future__ import annotations
 import secrets
 
 from app.errors import ConfigError
+from app.models.chunks import Chunks
 from app.models.database import Database
 from app.models.files import Files
+from app.models.pages import Pages
 from app.models.uploads import Uploads
 
 VERSION = 1
 
 
-async def prepare(database: Database) -> str:
+async def prepare(database: Database, *, create: bool = True) -> str:
     """Create what is missing, check the version, and return the store's id (32 hex digits).
 
-    Raises ConfigError where another version of Mini-S3 wrote the database.
+    Raises ConfigError where another version of Mini-S3 wrote the database, or where it holds no store
+    and none is to be created.
     """
     meta = database["meta"]
-    fresh = {"version": VERSION, "store": secrets.token_hex(16)}
-    await meta.update_one({"_id": "store"}, {"$setOnInsert": fresh}, upsert=True)
+    if create:
+        fresh = {"version": VERSION, "store": secrets.token_hex(16)}
+        await meta.update_one({"_id": "store"}, {"$setOnInsert": fresh}, upsert=True)
     document = await meta.find_one({"_id": "store"})
-    if document is None or document["version"] != VERSION:
-        version = document["version"] if document else None
+    if document is None:
+        raise ConfigError(
+            "There is no store in this database. Is it the right one? "
+            "Name it with --mongo-url and --mongo-database (or MINI_S3_MONGO_URL and MINI_S3_MONGO_DATABASE)."
+        )
+    if document["version"] != VERSION:
+        version = document["version"]
         raise ConfigError(f"The database has format {version}; this Mini-S3 reads and writes format {VERSION} only.")
-    await Files(database).create_indexes()
-    await Uploads(database).create_indexes()
+    for collection in (Files(database), Pages(database), Chunks(database), Uploads(database)):
+        await collection.create_indexes()
     store: str = document["store"]
     return store

@@ -1,17 +1,39 @@
 """Page documents: ordered runs of chunks, shared by the files that hold the same run.
 
-    {_id: page id, packed, refs, at}
+    {_id: page id, packed, refs, released, at}
 
-`refs` counts the files and open uploads that hold the page, each once. A page is never changed,
-so that reading one needs no session.
+`refs` counts the files and open uploads that hold the page, each once. A page that nobody holds is
+released: its references to chunks are taken back, and `released` says so. It still stands for a
+while, so that whoever is reading a deleted file gets to its end. `packed` never changes, so that
+reading it needs no session.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 
-from app.models.database import Database, Session
+from app.models.database import Database, Document, Session, between
 from app.types import Page, PageId
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPage:
+    """A page's document as it is. `packed` may be damaged."""
+
+    id: PageId
+    packed: bytes
+    refs: int
+    released: bool
+
+    @classmethod
+    def read(cls, document: Document) -> StoredPage:
+        return cls(PageId(document["_id"]), document["packed"], document["refs"], document.get("released") is not None)
+
+    def unpack(self) -> Page:
+        """Raises ValueError where the document does not hold what its id says."""
+        return Page.unpack(self.id, self.packed)
 
 
 class Pages:
@@ -19,6 +41,10 @@ class Pages:
 
     def __init__(self, database: Database) -> None:
         self._pages = database["pages"]
+
+    async def create_indexes(self) -> None:
+        nobody = {"partialFilterExpression": {"refs": 0}, "name": "held by nobody"}
+        await self._pages.create_index([("released", 1), ("at", 1)], **nobody)
 
     async def read(self, page_id: PageId) -> Page | None:
         """The page, or None where there is none or it does not hold what its id says."""
@@ -34,20 +60,35 @@ class Pages:
         documents = await self._pages.find({"_id": {"$in": sorted(page_ids)}}, fields={"refs": 1})
         return {PageId(document["_id"]): document["refs"] for document in documents}
 
+    async def stream(
+        self, first: int = 0, last: int = 255, session: Session | None = None
+    ) -> AsyncIterator[list[StoredPage]]:
+        """All pages whose ids begin with the bytes `first` to `last`, in lists, by id."""
+        query: Document = {"_id": between(first, last)}
+        async for documents in self._pages.stream(query, sort=[("_id", 1)], batch=100, session=session):
+            yield list(map(StoredPage.read, documents))
+
+    async def count(self) -> int:
+        """About how many documents there are."""
+        return await self._pages.estimated_count()
+
+    # Inside a transaction of the ledger
+
     async def insert(self, page: Page, refs: int, session: Session) -> None:
+        """Store a page that is not there, or take back to use one that was released."""
         await self._pages.update_one(
-            {"_id": page.id, "refs": None},
-            {"$set": {"packed": page.pack(), "refs": refs}, "$currentDate": {"at": True}},
+            {"_id": page.id, "$or": [{"refs": None}, {"released": True}]},
+            {"$set": {"packed": page.pack(), "refs": refs}, "$unset": {"released": ""}, "$currentDate": {"at": True}},
             upsert=True,
             session=session,
         )
 
     async def refer(self, changes: Mapping[PageId, int], session: Session) -> set[PageId]:
-        """Add to the references of each page; return the pages that are not stored."""
+        """Add to the references of each page; return those that are not stored, or hold no chunks any more."""
         missing = set()
         for page_id in sorted(changes):
             change = {"$inc": {"refs": changes[page_id]}, "$currentDate": {"at": True}}
-            if not await self._pages.update_one({"_id": page_id}, change, session=session):
+            if not await self._pages.update_one({"_id": page_id, "released": None}, change, session=session):
                 missing.add(page_id)
         return missing
 
@@ -55,3 +96,33 @@ class Pages:
         """Take one reference from each of these pages."""
         change = {"$inc": {"refs": -1}, "$currentDate": {"at": True}}
         await self._pages.update_many({"_id": {"$in": sorted(page_ids)}}, change, session=session)
+
+    async def mark_released(self, page_id: PageId, session: Session) -> bytes | None:
+        """Release a page that nobody holds; what it packs, or None if somebody does again, or did it before."""
+        document = await self._pages.find_one_and_update(
+            {"_id": page_id, "refs": 0, "released": None},
+            {"$set": {"released": True}, "$currentDate": {"at": True}},
+            session=session,
+        )
+        return document["packed"] if document else None
+
+    async def adjust(self, page_id: PageId, refs: int, session: Session) -> None:
+        """Add to the count of references, to mend it."""
+        await self._pages.update_one({"_id": page_id}, {"$inc": {"refs": refs}}, session=session)
+
+    # The collector
+
+    async def unreleased(self) -> AsyncIterator[list[PageId]]:
+        """Pages that nobody holds, but that still hold chunks, in lists."""
+        async for documents in self._pages.stream({"refs": 0, "released": None}, fields={"_id": 1}):
+            yield [PageId(document["_id"]) for document in documents]
+
+    async def count_unreleased(self) -> int:
+        return await self._pages.count({"refs": 0, "released": None})
+
+    async def remove_released(self, before: datetime, limit: int) -> int:
+        """Remove up to `limit` pages that were released by that moment; return how many."""
+        query = {"refs": 0, "released": True, "at": {"$lte": before}}
+        documents = await self._pages.find(query, fields={"_id": 1}, limit=limit)
+        query["_id"] = {"$in": [document["_id"] for document in documents]}
+        return await self._pages.delete_many(query) if documents else 0

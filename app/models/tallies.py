@@ -40,6 +40,14 @@ class Tally:
     def count_chunk(self, size: int, nodes: Iterable[NodeId], sign: int = 1) -> None:
         self.chunks += sign
         self.bytes += sign * size
+        self._count_blobs(size, nodes, sign)
+
+    def move_chunk(self, size: int, before: Iterable[NodeId], after: Iterable[NodeId]) -> None:
+        """The chunk's blobs lie elsewhere now."""
+        self._count_blobs(size, before, -1)
+        self._count_blobs(size, after, 1)
+
+    def _count_blobs(self, size: int, nodes: Iterable[NodeId], sign: int) -> None:
         for node in nodes:
             held = self.nodes.setdefault(node, NodeTally())
             held.chunks += sign
@@ -74,8 +82,8 @@ class Tallies:
     async def record(self, change: Tally, session: Session) -> None:
         await self._deltas.insert_one(change.write(), session=session)
 
-    async def read(self) -> Tally:
-        """The sum at one moment. Raises DatabaseUnavailable."""
+    async def read(self, session: Session | None = None) -> Tally:
+        """The sum at one moment, that of the session if there is one. Raises DatabaseUnavailable."""
 
         async def work(session: Session) -> Tally:
             tally = Tally()
@@ -85,7 +93,7 @@ class Tallies:
                 tally.add(document)
             return tally
 
-        return await self._database.transaction(work)
+        return await (work(session) if session else self._database.transaction(work))
 
     async def backlog(self) -> int:
         """About how many deltas wait to be folded."""

@@ -8,7 +8,9 @@ the server's time of its last progress.
 
 from __future__ import annotations
 
-from app.models.database import Database, ObjectId, Session
+from datetime import datetime
+
+from app.models.database import Database, Document, ObjectId, Session
 from app.types import PageId
 
 UploadId = ObjectId
@@ -30,7 +32,25 @@ class Uploads:
         change = {"$addToSet": {"pages": page}, "$currentDate": {"at": True}}
         return bool(await self._uploads.update_one({"_id": upload}, change, upsert=first, session=session)) or first
 
-    async def end(self, upload: UploadId, session: Session) -> set[PageId] | None:
-        """Remove the upload; return the pages that it held, or None if there is no such upload."""
-        document = await self._uploads.find_one_and_delete({"_id": upload}, session=session)
+    async def stale(self, before: datetime, limit: int) -> list[UploadId]:
+        """Uploads without progress after `before`."""
+        documents = await self._uploads.find({"at": {"$lte": before}}, fields={"_id": 1}, limit=limit)
+        return [document["_id"] for document in documents]
+
+    async def count_stale(self, before: datetime) -> int:
+        return await self._uploads.count({"at": {"$lte": before}})
+
+    async def held(self, session: Session) -> list[set[PageId]]:
+        """The pages of each open upload."""
+        return [set(map(PageId, document["pages"])) for document in await self._uploads.find({}, session=session)]
+
+    async def end(
+        self, upload: UploadId, session: Session, *, stale_since: datetime | None = None
+    ) -> set[PageId] | None:
+        """Remove the upload, if it is stale or whatever it is; return the pages that it held, or None
+        if there is no such upload."""
+        query: Document = {"_id": upload}
+        if stale_since:
+            query["at"] = {"$lte": stale_since}
+        document = await self._uploads.find_one_and_delete(query, session=session)
         return set(map(PageId, document["pages"])) if document else None

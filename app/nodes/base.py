@@ -7,6 +7,7 @@ twice (rule R3), so that a node need not lock anything: a blob is there whole, o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.types import Blob, NodeId
@@ -18,6 +19,15 @@ class Space:
 
     free: int
     total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What lies on a node under a blob's name: `size` bytes, of a blob or of one that is not finished."""
+
+    blob: Blob
+    size: int
+    finished: bool
 
 
 class Node(ABC):
@@ -42,8 +52,19 @@ class Node(ABC):
         """
 
     @abstractmethod
-    async def unlink(self, blob: Blob) -> None:
-        """Remove a blob; removing one that is not there is fine."""
+    async def unlink(self, blobs: Sequence[Blob]) -> None:
+        """Remove blobs, finished or not; those that are not there are fine.
+
+        After an error any of them may be left.
+        """
+
+    @abstractmethod
+    async def list_blobs(self, first_byte: int) -> list[Stored]:
+        """All blobs, finished or not, of chunks whose digest begins with this byte."""
+
+    @abstractmethod
+    async def quarantine(self, blob: Blob) -> None:
+        """Put a bad blob where nothing reads or lists it, for people to look at; one that is not there is fine."""
 
     @abstractmethod
     async def space(self) -> Space: ...

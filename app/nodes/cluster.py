@@ -17,10 +17,10 @@ from app.errors import BlobDamaged, BlobMissing, ConfigError, NodeError, NodeFul
 from app.logs import get_logger
 from app.metrics import NODE_ERRORS
 from app.models.nodes import NodeEntry, Nodes
-from app.nodes.base import Node
+from app.nodes.base import Node, Stored
 from app.nodes.directory import DirectoryNode
 from app.nodes.durable import make_directory
-from app.nodes.identity import identify
+from app.nodes.identity import IDENTITY, identify
 from app.types import Blob, NodeId
 
 log = get_logger(__name__)
@@ -95,13 +95,40 @@ class Cluster:
             log.warning("node read failed", node=blob.node, error=error.message)
             raise
 
-    async def unlink(self, blob: Blob) -> None:
-        """As `Node.unlink`."""
+    async def unlink(self, blobs: Iterable[Blob]) -> set[Blob]:
+        """Remove blobs; return those that a node could not remove, or may not have. Never raises."""
+        on_node: dict[NodeId, list[Blob]] = {}
+        for blob in blobs:
+            on_node.setdefault(blob.node, []).append(blob)
+        left = await asyncio.gather(*(self._unlink(node, some) for node, some in on_node.items()))
+        return {blob for some in left for blob in some}
+
+    async def _unlink(self, node: NodeId, blobs: Sequence[Blob]) -> Sequence[Blob]:
         try:
-            await self._member(blob.node).node.unlink(blob)
-        except NodeError:
-            NODE_ERRORS.labels(blob.node, "unlink").inc()
-            raise
+            await self._member(node).node.unlink(blobs)
+        except NodeError as error:
+            NODE_ERRORS.labels(node, "unlink").inc()
+            log.info("blobs left for the sweeper", node=node, blobs=len(blobs), error=error.message)
+            return blobs
+        return ()
+
+    @property
+    def node_ids(self) -> tuple[NodeId, ...]:
+        """The nodes that this process was given."""
+        return tuple(self._members)
+
+    @property
+    def absent(self) -> tuple[NodeId, ...]:
+        """The nodes that the store knows, but that this process was not given."""
+        return self._absent
+
+    async def list_blobs(self, node: NodeId, first_byte: int) -> Sequence[Stored]:
+        """As `Node.list_blobs`."""
+        return await self._member(node).node.list_blobs(first_byte)
+
+    async def quarantine(self, blob: Blob) -> None:
+        """As `Node.quarantine`."""
+        await self._member(blob.node).node.quarantine(blob)
 
     async def statuses(self) -> list[NodeStatus]:
         """Every node that the store knows, with the bytes free behind it (0 where it can't say)."""
@@ -126,15 +153,24 @@ class Cluster:
 
 
 @asynccontextmanager
-async def open_cluster(directories: Sequence[Path], store: str, registry: Nodes) -> AsyncIterator[Cluster]:
+async def open_cluster(
+    directories: Sequence[Path], store: str, registry: Nodes, *, only_known: bool = False
+) -> AsyncIterator[Cluster]:
     """Open every directory as a node of this store, new ones included.
 
-    Raises ConfigError where a directory is not what the registry knows (see `identity`).
+    Raises ConfigError where a directory is not what the registry knows (see `identity`). With
+    `only_known` nothing is made or raised: what is no node of this store counts as absent.
     """
     nodes: list[Node] = []
     try:
         for directory in directories:
-            entry = await _open(directory, store, registry)
+            try:
+                entry = await _open(directory, store, registry, make=not only_known)
+            except ConfigError as error:
+                if not only_known:
+                    raise
+                log.warning("node not opened", directory=str(directory), error=error.message)
+                continue
             if any(node.id == entry.id for node in nodes):
                 raise ConfigError(f"The node directory {directory} is named twice.")
             nodes.append(DirectoryNode(entry.id, directory))
@@ -148,10 +184,12 @@ async def open_cluster(directories: Sequence[Path], store: str, registry: Nodes)
             await node.close()
 
 
-async def _open(directory: Path, store: str, registry: Nodes) -> NodeEntry:
+async def _open(directory: Path, store: str, registry: Nodes, *, make: bool) -> NodeEntry:
     known = await registry.entries()
 
     def work() -> NodeEntry:
+        if not make and not (directory / IDENTITY).is_file():
+            raise ConfigError(f"The node directory {directory} is not there. Is its disk mounted?")
         with _alone(directory):
             return identify(directory, store, known)
 

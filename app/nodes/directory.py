@@ -1,8 +1,8 @@
 """A node that is a directory of this machine.
 
 Blobs lie at `<ab>/<digest>.<generation>`, where `ab` is the digest's first byte; the 256 folders
-are made when the node is initialised. Calls run in a few threads of the node's own, so that one
-disk that hangs holds up no other.
+are made when the node is initialised. Bad blobs are put aside into `quarantine`. Calls run in a few
+threads of the node's own, so that one disk that hangs holds up no other.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ import asyncio
 import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from app.errors import BlobDamaged, BlobMissing, NodeError, NodeFull
-from app.nodes.base import Node, Space
-from app.nodes.durable import write_durably
+from app.nodes.base import Node, Space, Stored
+from app.nodes.durable import TEMPORARY, make_directory, sync_directory, unfinished, write_durably
 from app.nodes.identity import IDENTITY
 from app.types import Blob, NodeId
 
 T = TypeVar("T")
+
+QUARANTINE = "quarantine"
 
 _THREADS = 4
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -44,9 +46,36 @@ class DirectoryNode(Node):
     async def read(self, blob: Blob, size: int) -> bytes:
         return await self._run(lambda: _read_exactly(self.path(blob), size))
 
-    async def unlink(self, blob: Blob) -> None:
+    async def unlink(self, blobs: Sequence[Blob]) -> None:
+        await self._run(lambda: self._unlink(blobs))
+
+    def _unlink(self, blobs: Sequence[Blob]) -> None:
+        absent = None
+        for blob in blobs:
+            path = self.path(blob)
+            for name in (path, unfinished(path)):
+                try:
+                    os.unlink(name)  # noqa: PTH108 - a million of them at a time
+                except FileNotFoundError as error:
+                    absent = error
+        if absent:
+            with suppress(BlobMissing):
+                self._explain(absent)
+
+    async def list_blobs(self, first_byte: int) -> list[Stored]:
+        folder = self._directory / f"{first_byte:02x}"
+        return await self._run(lambda: list(_listed(self.id, folder)))
+
+    async def quarantine(self, blob: Blob) -> None:
+        folder = self._directory / QUARANTINE
+
+        def put_aside() -> None:
+            make_directory(folder)
+            self.path(blob).rename(folder / blob.name)
+            sync_directory(folder)
+
         with suppress(BlobMissing):
-            await self._run(self.path(blob).unlink)
+            await self._run(put_aside)
 
     async def space(self) -> Space:
         usage = await self._run(lambda: shutil.disk_usage(self._directory))
@@ -62,13 +91,25 @@ class DirectoryNode(Node):
         try:
             return call()
         except FileNotFoundError as error:
-            # A disk that is gone is no proof that its blobs are.
-            if not os.access(self._directory / IDENTITY, os.F_OK):
-                raise NodeError(f"{self.id}: {self._directory} is not there. Is its disk mounted?") from error
-            raise BlobMissing(f"{error.filename} is missing on {self.id}") from error
+            self._explain(error)
         except OSError as error:
             kind = NodeFull if error.errno in _FULL else NodeError
             raise kind(f"{self.id}: {error.strerror} ({error.filename or self._directory})") from error
+
+    def _explain(self, error: FileNotFoundError) -> NoReturn:
+        # A disk that is gone is no proof that its blobs are.
+        if not os.access(self._directory / IDENTITY, os.F_OK):
+            raise NodeError(f"{self.id}: {self._directory} is not there. Is its disk mounted?") from error
+        raise BlobMissing(f"{error.filename} is missing on {self.id}") from error
+
+
+def _listed(node: NodeId, folder: Path) -> Iterator[Stored]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            blob = Blob.parse(node, entry.name.removeprefix(TEMPORARY))
+            if blob:
+                with suppress(FileNotFoundError):
+                    yield Stored(blob, entry.stat(follow_symlinks=False).st_size, blob.name == entry.name)
 
 
 def _read_exactly(path: Path, size: int) -> bytes:

@@ -6,8 +6,15 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from app.faults import passed
+
 TEMPORARY = ".tmp-"
 """How names of unfinished files begin."""
+
+
+def unfinished(path: Path) -> Path:
+    """The temporary name under which `path` is written."""
+    return path.with_name(TEMPORARY + path.name)
 
 
 def write_durably(path: Path, data: bytes | memoryview) -> None:
@@ -15,10 +22,10 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
 
     Raises OSError; then neither name exists, unless the process or the disk died.
     """
-    temporary = path.with_name(TEMPORARY + path.name)
-    unfinished = temporary
+    temporary = left = unfinished(path)
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        passed("blob-begun")
         try:
             rest = memoryview(data)
             while rest:
@@ -27,11 +34,12 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
         finally:
             os.close(descriptor)
         temporary.rename(path)
-        unfinished = path
+        left = path
+        passed("blob-renamed")
         sync_directory(path.parent)
     except OSError:
         with suppress(OSError):
-            unfinished.unlink()
+            left.unlink()
         raise
 
 

@@ -9,6 +9,7 @@ from time import monotonic
 
 from app.errors import MiniS3Error
 from app.logs import get_logger
+from app.models.runs import Collected, Runs
 from app.models.tallies import NodeTally, Tallies, Tally
 from app.nodes.cluster import Cluster, NodeStatus
 
@@ -22,10 +23,11 @@ _FOLD_BACKLOG = 100
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """`tally.bytes` are what deduplication left of `tally.logical`."""
+    """`tally.bytes` are what deduplication left of `tally.logical`; `collected` is the collector's last run."""
 
     tally: Tally
     nodes: list[tuple[NodeStatus, NodeTally]]
+    collected: Collected | None
     at: datetime
 
     @property
@@ -35,9 +37,10 @@ class Stats:
 
 
 class Statistics:
-    def __init__(self, tallies: Tallies, cluster: Cluster) -> None:
+    def __init__(self, tallies: Tallies, cluster: Cluster, runs: Runs) -> None:
         self._tallies = tallies
         self._cluster = cluster
+        self._runs = runs
         self._latest: Stats | None = None
         self._read_at = 0.0
         self._gathering: asyncio.Task[Stats] | None = None
@@ -52,9 +55,11 @@ class Statistics:
         return await asyncio.shield(self._gathering)
 
     async def _gather(self) -> Stats:
-        tally, statuses = await asyncio.gather(self._tallies.read(), self._cluster.statuses())
+        tally, statuses, collected = await asyncio.gather(
+            self._tallies.read(), self._cluster.statuses(), self._runs.last()
+        )
         nodes = [(status, tally.nodes.get(status.id, NodeTally())) for status in statuses]
-        self._latest = Stats(tally, nodes, datetime.now(UTC))
+        self._latest = Stats(tally, nodes, collected, datetime.now(UTC))
         self._read_at = monotonic()
         return self._latest
 

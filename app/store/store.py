@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from app.errors import NotFound
-from app.models.chunks import Chunks
+from app.models.chunks import Chunk, Chunks
 from app.models.files import Cursor, Files
 from app.models.ledger import Ledger
 from app.models.pages import Pages
 from app.streams.egress import Egress, PlacedChunk
 from app.streams.ingest import Ingest, Stages
-from app.types import Digest, File
+from app.types import Digest, File, PageId
 
 OWNER = "local"
 """Until there are access keys, everything has one owner."""
@@ -91,24 +91,30 @@ class Store:
         return Listing(files[:limit], Cursor(last.created_at, last.id) if last else None)
 
     async def info(self, file_id: str) -> FileInfo:
-        """Exact while nothing changes, except that what deleted files shared with this one counts as
-        shared until it is collected. Reads each page and chunk document of the file."""
+        """Exact while nothing changes. Reads each page and chunk document of the file, and the pages
+        of files that were deleted a moment ago and still count as holders of their chunks."""
         file = await self.file(file_id)
         own = [page for page, refs in (await self._pages.refs({ref.id for ref in file.pages})).items() if refs == 1]
-        shared: Counter[Digest] = Counter()
-        refs: dict[Digest, tuple[int, int]] = {}
+        held: Counter[Digest] = Counter()
+        several: dict[Digest, Chunk] = {}
         unique = 0
         for page_id in own:
-            page = await self._pages.read(page_id)
-            held = await self._chunks.find({ref.digest for ref in page.chunks}) if page else {}
-            for chunk in held.values():
+            for chunk in (await self._chunks.find(await self._held_by(page_id))).values():
                 if chunk.refs == 1:
                     unique += chunk.size
                 else:
-                    shared[chunk.digest] += 1
-                    refs[chunk.digest] = chunk.refs, chunk.size
-        unique += sum(size for digest, (count, size) in refs.items() if shared[digest] == count)
+                    held[chunk.digest] += 1
+                    several[chunk.digest] = chunk
+        if several:
+            async for page_ids in self._pages.unreleased():
+                for page_id in page_ids:
+                    held.update(await self._held_by(page_id) & several.keys())
+        unique += sum(chunk.size for chunk in several.values() if chunk.refs == held[chunk.digest])
         return FileInfo(file, sum(page.chunks for page in file.pages), unique)
+
+    async def _held_by(self, page_id: PageId) -> set[Digest]:
+        page = await self._pages.read(page_id)
+        return {ref.digest for ref in page.chunks} if page else set()
 
     async def manifest(self, file_id: str, after: int, limit: int) -> Manifest:
         file = await self.file(file_id)

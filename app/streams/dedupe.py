@@ -7,18 +7,17 @@ known; a look-up, a naming and a switch to live when they are new and nobody els
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
 from app.coord.locks import Locks
 from app.errors import NodeError
-from app.logs import get_logger
+from app.faults import pause
 from app.models.chunks import Chunk, Chunks, Naming
+from app.models.mending import Mending
 from app.nodes.cluster import Cluster
 from app.types import Blob, Digest, Generation, new_generation
-
-log = get_logger(__name__)
 
 _PATIENCE = 2.0
 """Seconds that another writer's naming is respected although nobody holds the chunk's lock: that
@@ -32,8 +31,9 @@ _PAUSE = 0.05
 
 
 class Deduper:
-    def __init__(self, chunks: Chunks, cluster: Cluster, locks: Locks) -> None:
+    def __init__(self, chunks: Chunks, mending: Mending, cluster: Cluster, locks: Locks) -> None:
         self._chunks = chunks
+        self._mending = mending
         self._cluster = cluster
         self._locks = locks
 
@@ -47,15 +47,23 @@ class Deduper:
         attempt = _Attempt()
         while missing:
             found = await self._chunks.find(missing)
-            for digest, chunk in found.items():
-                if chunk.state == "live":
-                    del missing[digest]
+            await pause("looked-up")
+            await self._link(missing, found)
             if missing:
                 done = await self._write_free(missing, found, attempt)
                 written |= done
                 for digest in done:
                     del missing[digest]
         return written
+
+    async def _link(self, missing: dict[Digest, bytes | memoryview], found: Mapping[Digest, Chunk]) -> None:
+        """Take the live chunks out of those that are missing."""
+        live = [chunk for chunk in found.values() if chunk.state == "live"]
+        for chunk in live:
+            del missing[chunk.digest]
+        unreferenced = [chunk.digest for chunk in live if not chunk.refs]
+        if unreferenced:
+            await self._chunks.touch(unreferenced)
 
     async def _write_free(
         self,
@@ -87,11 +95,13 @@ class Deduper:
         yet: its chunks stay missing, and the next attempt places them elsewhere."""
         namings = {digest: self._naming(digest, len(data), found.get(digest)) for digest, data in batch.items()}
         attempt.own.update(naming.generation for naming in namings.values())
-        won = await self._chunks.name(list(namings.values()))
+        won = await self._name(list(namings.values()))
+        await pause("named")
         outcomes = await asyncio.gather(
             *(self._cluster.write(namings[digest].blobs[0], batch[digest]) for digest in won),
             return_exceptions=True,
         )
+        await pause("blobs-written")
         durable = []
         for digest, outcome in zip(won, outcomes, strict=True):
             if outcome is None:
@@ -99,20 +109,23 @@ class Deduper:
             elif not isinstance(outcome, NodeError):
                 raise outcome
         live = await self._chunks.make_live(durable) if durable else set()
-        await self._discard(naming.blobs[0] for naming in durable if naming.digest not in live)
+        await pause("live")
+        # Blobs whose naming was taken over before they became live.
+        await self._cluster.unlink(naming.blobs[0] for naming in durable if naming.digest not in live)
         return live
+
+    async def _name(self, namings: Sequence[Naming]) -> set[Digest]:
+        held = [naming for naming in namings if naming.instead_of and naming.instead_of.refs]
+        free = [naming for naming in namings if naming not in held]
+        won = await self._chunks.name(free) if free else set()
+        for naming in held:
+            if await self._mending.name_held(naming):
+                won.add(naming.digest)
+        return won
 
     def _naming(self, digest: Digest, size: int, instead_of: Chunk | None) -> Naming:
         generation = new_generation()
         return Naming(size, (Blob(self._cluster.place(), digest, generation),), generation, instead_of)
-
-    async def _discard(self, blobs: Iterable[Blob]) -> None:
-        """Unlink blobs whose naming was taken over before they became live."""
-        for blob in blobs:
-            try:
-                await self._cluster.unlink(blob)
-            except NodeError as error:
-                log.info("blob left for the sweeper", blob=blob.name, node=blob.node, error=error.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +145,7 @@ class _Attempt:
         self._seen: dict[Digest, _Sighting] = {}
 
     def may_name(self, chunk: Chunk | None) -> bool:
-        if chunk is None or chunk.state == "dead" or chunk.generation in self.own:
+        if chunk is None or chunk.state in ("dead", "lost") or chunk.generation in self.own:
             return True
         seen = self._seen.get(chunk.digest)
         if seen is None or seen.generation != chunk.generation:

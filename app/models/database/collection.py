@@ -17,6 +17,14 @@ Session = AsyncIOMotorClientSession
 _DUPLICATE_KEY = 11000
 
 
+def between(first: int, last: int) -> Document:
+    """A condition on a SHA-256: its first byte is `first` to `last`.
+
+    The bounds have 32 bytes, for BSON orders binary data by length before it looks at the bytes.
+    """
+    return {"$gte": bytes([first]).ljust(32, b"\0"), "$lte": bytes([last]).ljust(32, b"\xff")}
+
+
 class Collection:
     """The calls that the models use. Each raises DatabaseUnavailable, and DuplicateKey on inserts."""
 
@@ -71,6 +79,10 @@ class Collection:
     async def estimated_count(self) -> int:
         with translated():
             return cast("int", await self._collection.estimated_document_count())
+
+    async def count(self, query: Document) -> int:
+        with translated():
+            return cast("int", await self._collection.count_documents(query))
 
     async def insert_one(self, document: Document, *, session: Session | None = None) -> None:
         with translated(session):

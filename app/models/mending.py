@@ -1,0 +1,105 @@
+"""The transactions of movers and of repair: what changes where bytes lie, or mends what a check found.
+
+Each keeps the tallies in step with the documents, as those of `ledger` do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from app.models.chunks import Chunk, Chunks, Naming, nodes_of
+from app.models.database import Database, Session
+from app.models.pages import Pages
+from app.models.tallies import Tallies, Tally
+from app.types import Blob, Digest, NodeId, PageId
+
+
+class Mending:
+    """All methods raise DatabaseUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._chunks = Chunks(database)
+        self._pages = Pages(database)
+        self._tallies = Tallies(database)
+        self._upkeep = database["upkeep"]
+
+    async def look_surely(self, digests: Collection[Digest]) -> dict[Digest, Chunk]:
+        """The documents that there are, never those of a server that has lost its primacy unawares: the
+        transaction also writes, and would not be committed there. What is missing here is missing."""
+
+        async def work(session: Session) -> dict[Digest, Chunk]:
+            await self._upkeep.update_one({"_id": "barrier"}, {"$inc": {"passed": 1}}, upsert=True, session=session)
+            return await self._chunks.find(digests, session)
+
+        return await self._database.transaction(work)
+
+    async def name_held(self, naming: Naming) -> bool:
+        """`Chunks.name` for a chunk that pages hold: one that was lost. False if the naming was not won."""
+
+        async def work(session: Session) -> bool:
+            before = (await self._chunks.find([naming.digest], session)).get(naming.digest)
+            if before is None or not await self._chunks.name([naming], session):
+                return False
+            await self._moved(before, [blob.node for blob in naming.blobs], session)
+            return True
+
+        return await self._database.transaction(work)
+
+    async def switch(self, old: Blob, copy: Blob) -> bool:
+        """Offer a copy, which is durable, instead of `old`. False if it is not named any more."""
+
+        async def work(session: Session) -> bool:
+            before = await self._chunks.switch(old, copy, session)
+            if before:
+                nodes = [copy.node if blob == old else blob.node for blob in before.blobs]
+                await self._moved(before, nodes, session)
+            return before is not None
+
+        return await self._database.transaction(work)
+
+    async def lose(self, chunk: Chunk) -> bool:
+        """Call a chunk lost whose blobs are all bad: it is offered no more, and an upload heals it.
+        False if it changed meanwhile."""
+
+        async def work(session: Session) -> bool:
+            before = await self._chunks.lose(chunk, session)
+            if before:
+                await self._moved(before, (), session)
+            return before is not None
+
+        return await self._database.transaction(work)
+
+    async def insert_lost(self, digest: Digest, size: int, refs: int) -> None:
+        """Give a chunk that pages hold the document that it lacks. Raises DuplicateKey if it has one."""
+
+        async def work(session: Session) -> None:
+            await self._chunks.insert_lost(digest, size, session)
+            await self._adjust(digest, refs, session)
+
+        await self._database.transaction(work)
+
+    async def adjust_chunk(self, digest: Digest, refs: int) -> None:
+        """Add to the references of a chunk what a count found missing (or too many)."""
+        await self._database.transaction(lambda session: self._adjust(digest, refs, session))
+
+    async def adjust_page(self, page_id: PageId, refs: int) -> None:
+        """Add to the references of a page what a count found missing (or too many)."""
+        await self._database.transaction(lambda session: self._pages.adjust(page_id, refs, session))
+
+    async def adjust_tally(self, change: Tally) -> None:
+        """Add to the totals what a sum found missing (or too much)."""
+        await self._database.transaction(lambda session: self._tallies.record(change, session))
+
+    async def _adjust(self, digest: Digest, refs: int, session: Session) -> None:
+        before = await self._chunks.adjust(digest, refs, session)
+        if before and bool(before.refs) != bool(before.refs + refs):
+            tally = Tally()
+            tally.count_chunk(before.size, nodes_of(before), -1 if before.refs else 1)
+            await self._tallies.record(tally, session)
+
+    async def _moved(self, before: Chunk, nodes: Iterable[NodeId], session: Session) -> None:
+        if before.refs:
+            tally = Tally()
+            tally.move_chunk(before.size, nodes_of(before), nodes)
+            await self._tallies.record(tally, session)
