@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NewType
+from typing import NewType, cast
 
 CHUNK_SIZE = 1 << 20
 """The step at which files are cut now. Only the chunker may rely on it."""
@@ -40,6 +41,7 @@ ContentId = NewType("ContentId", str)
 NodeId = NewType("NodeId", str)
 
 
+_ENTRIES = struct.Struct(">32sI")
 _BLOB_NAME = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{16}")
 
 
@@ -93,16 +95,15 @@ class Page:
     @classmethod
     def unpack(cls, page_id: PageId, packed: bytes) -> Page:
         """Raises ValueError where `packed` is not what `page_id` names."""
-        if len(packed) % cls.ENTRY or hashlib.sha256(packed).digest() != page_id:
+        if hashlib.sha256(packed).digest() != page_id:
             raise ValueError(f"page {page_id.hex()} does not hold what its id says")
-        entries = range(0, len(packed), cls.ENTRY)
-        return cls(
-            page_id,
-            tuple(
-                ChunkRef(Digest(packed[at : at + 32]), int.from_bytes(packed[at + 32 : at + 36], "big"))
-                for at in entries
-            ),
-        )
+        return cls(page_id, tuple(ChunkRef(digest, size) for digest, size in cls.entries(packed)))
+
+    @classmethod
+    def entries(cls, packed: bytes) -> Iterator[tuple[Digest, int]]:
+        """The digests and sizes in a packed page, which is not verified; an incomplete last one is left out."""
+        whole = packed[: len(packed) // cls.ENTRY * cls.ENTRY]
+        return cast("Iterator[tuple[Digest, int]]", _ENTRIES.iter_unpack(whole))
 
     def pack(self) -> bytes:
         return b"".join(chunk.digest + chunk.size.to_bytes(4, "big") for chunk in self.chunks)

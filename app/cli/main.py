@@ -17,7 +17,7 @@ class _Commands(click.Group):
     """Imports the commands that need the database's driver only when they are asked for: the process
     that supervises a server stays small."""
 
-    LATE = ("gc",)
+    LATE = ("check", "gc", "usage")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *self.LATE])

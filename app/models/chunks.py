@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Literal
 
 from app.models.database import Database, Document, Session, UpdateOne, between
+from app.models.tallies import NodeTally, Tally
 from app.types import Blob, Digest, Generation, NodeId, new_generation
 
 State = Literal["pending", "live", "dead", "lost"]
@@ -105,6 +106,18 @@ class Chunks:
     async def count(self) -> int:
         """About how many documents there are."""
         return await self._chunks.estimated_count()
+
+    async def sum_referenced(self, session: Session) -> Tally:
+        """What the documents say of chunks that pages hold, and of their blobs on each node."""
+        referenced = {"$match": {"refs": {"$gt": 0}}}
+        counts = {"chunks": {"$sum": 1}, "bytes": {"$sum": "$size"}}
+        tally = Tally()
+        for sums in await self._chunks.aggregate([referenced, {"$group": {"_id": None, **counts}}], session=session):
+            tally.chunks, tally.bytes = sums["chunks"], sums["bytes"]
+        each_blob: list[Document] = [referenced, {"$unwind": "$blobs"}, {"$group": {"_id": "$blobs.node", **counts}}]
+        for sums in await self._chunks.aggregate(each_blob, session=session):
+            tally.nodes[NodeId(sums["_id"])] = NodeTally(sums["chunks"], sums["bytes"])
+        return tally
 
     # Writers
 
@@ -229,6 +242,7 @@ class Chunks:
                 "_id": {"$in": sorted(chunk.digest for chunk in chunks)},
                 "gen": {"$in": [chunk.generation for chunk in chunks]},
                 "state": "dead",
+                "refs": 0,
             }
         )
 
@@ -280,6 +294,15 @@ class Chunks:
     async def adjust(self, digest: Digest, refs: int, session: Session) -> Chunk | None:
         """Add to the count of references, to mend it; the chunk before that."""
         document = await self._chunks.find_one_and_update({"_id": digest}, {"$inc": {"refs": refs}}, session=session)
+        return Chunk.read(document) if document else None
+
+    async def keep(self, digest: Digest, session: Session) -> Chunk | None:
+        """Call a dead chunk lost that pages hold, so that it is not removed; the chunk before that."""
+        document = await self._chunks.find_one_and_update(
+            {"_id": digest, "state": "dead"},
+            {"$set": {"state": "lost", "blobs": []}, "$unset": {"adding": ""}, "$currentDate": {"at": True}},
+            session=session,
+        )
         return Chunk.read(document) if document else None
 
     async def insert_lost(self, digest: Digest, size: int, session: Session) -> None:

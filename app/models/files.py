@@ -135,6 +135,12 @@ class Files:
         """About how many files there are."""
         return await self._files.estimated_count()
 
+    async def sum(self, session: Session) -> tuple[int, int]:
+        """How many files there are, and their bytes."""
+        group = {"$group": {"_id": None, "files": {"$sum": 1}, "bytes": {"$sum": "$size"}}}
+        sums = await self._files.aggregate([group], session=session)
+        return (sums[0]["files"], sums[0]["bytes"]) if sums else (0, 0)
+
     async def remove(self, file_id: str, session: Session) -> File | None:
         """Remove the file's document and return what it was."""
         key = object_id(file_id)

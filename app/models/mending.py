@@ -5,7 +5,7 @@ Each keeps the tallies in step with the documents, as those of `ledger` do.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from app.models.chunks import Chunk, Chunks, Naming, nodes_of
 from app.models.database import Database, Session
@@ -61,9 +61,15 @@ class Mending:
     async def lose(self, chunk: Chunk) -> bool:
         """Call a chunk lost whose blobs are all bad: it is offered no more, and an upload heals it.
         False if it changed meanwhile."""
+        return await self._offer_no_more(lambda session: self._chunks.lose(chunk, session))
 
+    async def keep(self, digest: Digest) -> bool:
+        """Call a dead chunk lost, because pages hold it. False if it is not dead."""
+        return await self._offer_no_more(lambda session: self._chunks.keep(digest, session))
+
+    async def _offer_no_more(self, change: Callable[[Session], Awaitable[Chunk | None]]) -> bool:
         async def work(session: Session) -> bool:
-            before = await self._chunks.lose(chunk, session)
+            before = await change(session)
             if before:
                 await self._moved(before, (), session)
             return before is not None
@@ -83,9 +89,10 @@ class Mending:
         """Add to the references of a chunk what a count found missing (or too many)."""
         await self._database.transaction(lambda session: self._adjust(digest, refs, session))
 
-    async def adjust_page(self, page_id: PageId, refs: int) -> None:
-        """Add to the references of a page what a count found missing (or too many)."""
-        await self._database.transaction(lambda session: self._pages.adjust(page_id, refs, session))
+    async def adjust_page(self, page_id: PageId, refs: int) -> bool:
+        """Add to the references of a page what a count found missing (or too many). False if the page
+        is released, or not there."""
+        return await self._database.transaction(lambda session: self._pages.adjust(page_id, refs, session))
 
     async def adjust_tally(self, change: Tally) -> None:
         """Add to the totals what a sum found missing (or too much)."""

@@ -56,6 +56,11 @@ class Pages:
         except ValueError:
             return None
 
+    async def packed(self, page_ids: Iterable[PageId], session: Session) -> dict[PageId, bytes]:
+        """What the pages that there are pack, not verified."""
+        documents = await self._pages.find({"_id": {"$in": sorted(page_ids)}}, fields={"packed": 1}, session=session)
+        return {PageId(document["_id"]): document["packed"] for document in documents}
+
     async def refs(self, page_ids: Iterable[PageId]) -> dict[PageId, int]:
         documents = await self._pages.find({"_id": {"$in": sorted(page_ids)}}, fields={"refs": 1})
         return {PageId(document["_id"]): document["refs"] for document in documents}
@@ -106,9 +111,10 @@ class Pages:
         )
         return document["packed"] if document else None
 
-    async def adjust(self, page_id: PageId, refs: int, session: Session) -> None:
-        """Add to the count of references, to mend it."""
-        await self._pages.update_one({"_id": page_id}, {"$inc": {"refs": refs}}, session=session)
+    async def adjust(self, page_id: PageId, refs: int, session: Session) -> bool:
+        """Add to the count of references, to mend it. False if the page is released, or not there."""
+        query = {"_id": page_id, "released": None}
+        return bool(await self._pages.update_one(query, {"$inc": {"refs": refs}}, session=session))
 
     # The collector
 

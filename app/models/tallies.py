@@ -63,6 +63,20 @@ class Tally:
             tally.chunks += held["chunks"]
             tally.bytes += held["bytes"]
 
+    def minus(self, other: Tally) -> Tally:
+        """The difference; nodes without one are left out."""
+        difference = Tally(
+            self.files - other.files,
+            self.logical - other.logical,
+            self.chunks - other.chunks,
+            self.bytes - other.bytes,
+        )
+        for node in self.nodes.keys() | other.nodes.keys():
+            ours, theirs = self.nodes.get(node, NodeTally()), other.nodes.get(node, NodeTally())
+            if ours != theirs:
+                difference.nodes[node] = NodeTally(ours.chunks - theirs.chunks, ours.bytes - theirs.bytes)
+        return difference
+
     def write(self) -> Document:
         return {
             "files": self.files,

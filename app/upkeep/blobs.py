@@ -1,0 +1,151 @@
+"""Do the nodes hold what the documents name, and nothing else?
+
+Chunks and blobs are compared folder by folder (256 of them, by the first byte of the digest), so
+that a listing serves all questions and memory is bounded. The order of readings rules false alarms
+out: documents, then nodes, then those documents again that did not fit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from time import monotonic
+
+from app.errors import BlobDamaged, BlobMissing, NodeError
+from app.models.chunks import Chunk, Chunks
+from app.models.database import Database
+from app.models.mending import Mending
+from app.nodes.base import Stored
+from app.nodes.cluster import Cluster
+from app.streams.hasher import Hasher
+from app.types import Blob, NodeId
+from app.upkeep.findings import Finding, Report
+from app.upkeep.pace import Progress
+
+_BATCH = 16
+"""Blobs read and hashed together."""
+
+_SECOND_LOOK = 1.0
+"""Seconds that a live server gets to remove by itself what it has just named no more."""
+
+
+class BlobAudit:
+    """All calls raise DatabaseUnavailable."""
+
+    def __init__(self, database: Database, cluster: Cluster, hasher: Hasher) -> None:
+        self._chunks = Chunks(database)
+        self._mending = Mending(database)
+        self._cluster = cluster
+        self._hasher = hasher
+        self._absent: set[NodeId] = set()
+
+    async def run(self, report: Report, progress: Progress, *, read_data: bool) -> None:
+        """Add to the report what is wrong; with `read_data`, read every byte."""
+        self._absent = set(self._cluster.absent)
+        progress.stage("blobs, every byte" if read_data else "blobs", await self._chunks.count())
+        unnamed: list[Blob] = []
+        begun = monotonic()
+        for first_byte in range(256):
+            unnamed += await self._folder(first_byte, report, progress, read_data=read_data)
+        report.findings += [Finding("node-absent", node=node) for node in sorted(self._absent)]
+        if unnamed:
+            await asyncio.sleep(max(0.0, begun + _SECOND_LOOK - monotonic()))
+            await self._look_again(unnamed, report)
+
+    async def _folder(self, first_byte: int, report: Report, progress: Progress, *, read_data: bool) -> list[Blob]:
+        """Audit one folder; return the blobs in it that no document names."""
+        chunks = {chunk.digest: chunk async for some in self._chunks.stream(first_byte, first_byte) for chunk in some}
+        stored = {found.blob: found for found in await self._list(first_byte)}
+        suspects: list[Finding] = []
+        sound: list[tuple[Blob, int]] = []
+        for chunk in chunks.values():
+            for blob in chunk.blobs if chunk.state == "live" else ():
+                finding = self._judge(chunk, blob, stored.get(blob))
+                if finding:
+                    suspects.append(finding)
+                elif blob in stored:
+                    sound.append((blob, chunk.size))
+        if read_data:
+            suspects += await self._read_all(sound, report, progress)
+        unnamed = [blob for blob in stored if not _named(chunks.get(blob.digest), blob)]
+        report.blobs += len(stored)
+        if not read_data:
+            progress.advance(len(chunks))
+        return await self._confirm(suspects, unnamed, report)
+
+    def _judge(self, chunk: Chunk, blob: Blob, found: Stored | None) -> Finding | None:
+        if blob.node in self._absent:
+            return None
+        if found is None or not found.finished:
+            return Finding("blob-missing", digest=chunk.digest, blob=blob, size=chunk.size)
+        if found.size != chunk.size:
+            return Finding("blob-size", digest=chunk.digest, blob=blob, size=chunk.size)
+        return None
+
+    async def _confirm(self, suspects: Sequence[Finding], unnamed: Sequence[Blob], report: Report) -> list[Blob]:
+        """Report the suspects that stand a second reading of their documents; so for the unnamed ones."""
+        digests = {finding.blob.digest for finding in suspects if finding.blob} | {blob.digest for blob in unnamed}
+        if not digests:
+            return []
+        now = await self._mending.look_surely(digests)
+        for finding in suspects:
+            chunk = now.get(finding.blob.digest) if finding.blob else None
+            if chunk and chunk.state == "live" and finding.blob in chunk.blobs:
+                report.findings.append(finding)
+        return [blob for blob in unnamed if not _named(now.get(blob.digest), blob)]
+
+    async def _look_again(self, unnamed: Iterable[Blob], report: Report) -> None:
+        """Report those that are still there: a live server removes what it names no more within moments."""
+        unnamed = set(unnamed)
+        for first_byte in sorted({blob.digest[0] for blob in unnamed}):
+            for found in await self._list(first_byte):
+                if found.blob in unnamed:
+                    finding = Finding("unnamed-blob", blob=found.blob, size=found.size)
+                    report.findings.append(finding)
+
+    # Nodes
+
+    async def _list(self, first_byte: int) -> list[Stored]:
+        """What the nodes hold; those that do not answer are absent from now on."""
+        nodes = [node for node in self._cluster.node_ids if node not in self._absent]
+        listings = await asyncio.gather(
+            *(self._cluster.list_blobs(node, first_byte) for node in nodes), return_exceptions=True
+        )
+        found: list[Stored] = []
+        for node, listing in zip(nodes, listings, strict=True):
+            if isinstance(listing, NodeError):
+                self._absent.add(node)
+            elif isinstance(listing, BaseException):
+                raise listing
+            else:
+                found += listing
+        return found
+
+    async def _read_all(self, blobs: Sequence[tuple[Blob, int]], report: Report, progress: Progress) -> list[Finding]:
+        suspects: list[Finding] = []
+        for at in range(0, len(blobs), _BATCH):
+            batch = blobs[at : at + _BATCH]
+            bodies = await asyncio.gather(*(self._read(blob, size) for blob, size in batch))
+            digests = await self._hasher.digests([body if isinstance(body, bytes) else b"" for body in bodies])
+            for (blob, size), body, digest in zip(batch, bodies, digests, strict=True):
+                if isinstance(body, Finding):
+                    suspects.append(body)
+                elif digest != blob.digest:
+                    suspects.append(Finding("blob-wrong", digest=blob.digest, blob=blob, size=size))
+                report.bytes += size
+            progress.advance(len(batch))
+        return suspects
+
+    async def _read(self, blob: Blob, size: int) -> bytes | Finding:
+        try:
+            return await self._cluster.read(blob, size)
+        except BlobMissing:
+            return Finding("blob-missing", digest=blob.digest, blob=blob, size=size)
+        except BlobDamaged:
+            return Finding("blob-size", digest=blob.digest, blob=blob, size=size)
+        except NodeError:
+            return Finding("blob-unreadable", digest=blob.digest, blob=blob, size=size)
+
+
+def _named(chunk: Chunk | None, blob: Blob) -> bool:
+    return chunk is not None and blob in chunk.named
