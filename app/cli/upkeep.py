@@ -49,8 +49,9 @@ async def _collect(settings: Settings, *, dry_run: bool) -> Collected:
             if dry_run:
                 return await collector.foresee(progress)
             done = await collector.run(Pace(), progress, sweep=True)
-        await Runs(store.database).record(done)
-        return done
+        runs = Runs(store.database)
+        await runs.record(done)
+        return await runs.last() or done
 
 
 @click.command()

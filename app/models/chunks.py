@@ -23,6 +23,9 @@ from app.types import Blob, Digest, Generation, NodeId, new_generation
 
 State = Literal["pending", "live", "dead", "lost"]
 
+_COPIED = ["live", "lost"]
+"""States in which `adding` may stand; the collector sees to it in dead chunks, a naming drops it."""
+
 _UNCLAIMED = ["live", "pending", "lost"]
 _TOUCH = 60_000
 """Milliseconds for which an unreferenced chunk that was linked is not touched again."""
@@ -262,23 +265,28 @@ class Chunks:
         )
 
     async def switch(self, old: Blob, copy: Blob, session: Session) -> Chunk | None:
-        """Offer the copy, which is durable, instead of `old`; the chunk before that, or None if the
-        copy is not named any more."""
+        """Offer the copy, which is durable, instead of `old`, or as the one good blob of a chunk that was
+        called lost meanwhile; the chunk before that, or None if the copy is not named any more."""
+        offered = {"$unset": {"adding": ""}}
         document = await self._chunks.find_one_and_update(
             {"_id": copy.digest, "state": "live", "adding.gen": copy.generation, "blobs.gen": old.generation},
-            {"$set": {"blobs.$": _written(copy)}, "$unset": {"adding": ""}},
+            {"$set": {"blobs.$": _written(copy)}, **offered},
+            session=session,
+        ) or await self._chunks.find_one_and_update(
+            {"_id": copy.digest, "state": "lost", "adding.gen": copy.generation},
+            {"$set": {"state": "live", "blobs": [_written(copy)]}, "$currentDate": {"at": True}, **offered},
             session=session,
         )
         return Chunk.read(document) if document else None
 
     async def abandoned_copies(self, before: datetime) -> AsyncIterator[list[Chunk]]:
-        """Live chunks of which a copy was named by that moment, and never finished."""
-        async for documents in self._chunks.stream({"adding.at": {"$lte": before}, "state": "live"}):
+        """Chunks of which a copy was named by that moment, and never finished."""
+        async for documents in self._chunks.stream({"adding.at": {"$lte": before}, "state": {"$in": _COPIED}}):
             yield [Chunk.read(document) for document in documents]
 
     async def drop_copy(self, copy: Blob) -> bool:
         """Name an unfinished copy no more (rule R2), unless it was finished meanwhile."""
-        query = {"_id": copy.digest, "state": "live", "adding.gen": copy.generation}
+        query = {"_id": copy.digest, "state": {"$in": _COPIED}, "adding.gen": copy.generation}
         return bool(await self._chunks.update_one(query, {"$unset": {"adding": ""}}))
 
     async def lose(self, chunk: Chunk, session: Session) -> Chunk | None:

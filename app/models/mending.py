@@ -52,7 +52,7 @@ class Mending:
         async def work(session: Session) -> bool:
             before = await self._chunks.switch(old, copy, session)
             if before:
-                nodes = [copy.node if blob == old else blob.node for blob in before.blobs]
+                nodes = [copy.node, *(blob.node for blob in before.blobs if blob != old)]
                 await self._moved(before, nodes, session)
             return before is not None
 

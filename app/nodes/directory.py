@@ -70,6 +70,7 @@ class DirectoryNode(Node):
         folder = self._directory / QUARANTINE
 
         def put_aside() -> None:
+            self.path(blob).stat()  # Nothing is made where there is nothing to put aside, or no disk.
             make_directory(folder)
             self.path(blob).rename(folder / blob.name)
             sync_directory(folder)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from app.errors import BlobDamaged, BlobMissing, NodeError
-from app.nodes.base import Node, Space
+from app.nodes.base import Node, Space, Stored
 from app.types import Blob, NodeId
 
 
@@ -29,7 +30,15 @@ class MemoryNode(Node):
             raise BlobDamaged(f"{blob.name} has {len(data)} bytes instead of {size}")
         return data
 
-    async def unlink(self, blob: Blob) -> None:
+    async def unlink(self, blobs: Sequence[Blob]) -> None:
+        for blob in blobs:
+            self.blobs.pop(blob.name, None)
+
+    async def list_blobs(self, first_byte: int) -> list[Stored]:
+        named = ((Blob.parse(self.id, name), data) for name, data in self.blobs.items())
+        return [Stored(blob, len(data), True) for blob, data in named if blob and blob.digest[0] == first_byte]
+
+    async def quarantine(self, blob: Blob) -> None:
         self.blobs.pop(blob.name, None)
 
     async def space(self) -> Space:
@@ -46,6 +55,8 @@ class Faults:
     write: NodeError | None = None
     read: NodeError | None = None
     unlink: NodeError | None = None
+    list_blobs: NodeError | None = None
+    quarantine: NodeError | None = None
     space: NodeError | None = None
     answering: asyncio.Event | None = None
     lost: set[str] = field(default_factory=set)
@@ -77,9 +88,18 @@ class FaultyNode(Node):
         data = await self.behind.read(blob, size)
         return bytes([data[0] ^ 1]) + data[1:] if data and blob.name in self.faults.flipped else data
 
-    async def unlink(self, blob: Blob) -> None:
+    async def unlink(self, blobs: Sequence[Blob]) -> None:
         await self._answer(self.faults.unlink)
-        await self.behind.unlink(blob)
+        await self.behind.unlink(blobs)
+
+    async def list_blobs(self, first_byte: int) -> list[Stored]:
+        await self._answer(self.faults.list_blobs)
+        found = await self.behind.list_blobs(first_byte)
+        return [stored for stored in found if stored.blob.name not in self.faults.lost]
+
+    async def quarantine(self, blob: Blob) -> None:
+        await self._answer(self.faults.quarantine)
+        await self.behind.quarantine(blob)
 
     async def space(self) -> Space:
         await self._answer(self.faults.space)

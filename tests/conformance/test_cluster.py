@@ -163,13 +163,13 @@ async def test_what_a_node_raises_is_passed_on() -> None:
     with pytest.raises(BlobDamaged):
         await cluster.read(blob, 2)
     node.faults.read = node.faults.unlink = NodeError("broken")
-    for call in (cluster.read(blob, 1), cluster.unlink(blob)):
-        with pytest.raises(NodeError, match="broken"):
-            await call
+    with pytest.raises(NodeError, match="broken"):
+        await cluster.read(blob, 1)
+    assert await cluster.unlink([blob]) == {blob}
     assert cluster.place() == "n", "a node that can't read may still write"
     node.faults.unlink = None
-    await cluster.unlink(blob)
-    await cluster.unlink(blob)
+    assert await cluster.unlink([blob]) == set()
+    assert await cluster.unlink([blob]) == set()
 
 
 async def test_a_blob_on_a_node_that_is_not_here() -> None:
@@ -177,10 +177,13 @@ async def test_a_blob_on_a_node_that_is_not_here() -> None:
     for call in (
         cluster.read(blob_on("gone"), 1),
         cluster.write(blob_on("gone"), b"x"),
-        cluster.unlink(blob_on("gone")),
+        cluster.list_blobs(NodeId("gone"), 0),
+        cluster.quarantine(blob_on("gone")),
     ):
         with pytest.raises(NodeError, match="gone"):
             await call
+    here, gone = blob_on("n"), blob_on("gone")
+    assert await cluster.unlink([here, gone]) == {gone}
 
 
 async def test_a_node_that_moved_is_found_where_it_is(database: Database, tmp_path: Path) -> None:

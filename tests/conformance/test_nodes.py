@@ -15,7 +15,7 @@ import pytest
 
 from app.errors import BlobDamaged, BlobMissing, NodeError, NodeFull
 from app.models.nodes import NodeEntry
-from app.nodes.base import Node
+from app.nodes.base import Node, Stored
 from app.nodes.directory import DirectoryNode
 from app.nodes.identity import identify
 from app.types import Blob, Digest, NodeId, new_generation
@@ -77,15 +77,15 @@ async def test_a_blob_of_another_size_is_damaged(node: Node) -> None:
 async def test_a_blob_that_is_not_there(node: Node) -> None:
     with pytest.raises(BlobMissing):
         await node.read(blob_for(b"x"), 1)
-    await node.unlink(blob_for(b"x"))
+    await node.unlink([blob_for(b"x")])
 
 
 async def test_unlinking_hits_one_generation_only(node: Node) -> None:
     first, second = blob_for(b"x"), blob_for(b"x")
     await node.write(first, b"x")
     await node.write(second, b"x")
-    await node.unlink(first)
-    await node.unlink(first)
+    await node.unlink([first])
+    await node.unlink([first])
     assert await node.read(second, 1) == b"x"
     with pytest.raises(BlobMissing):
         await node.read(first, 1)
@@ -98,13 +98,45 @@ async def test_one_blob_is_not_taken_for_another(node: Node) -> None:
     assert (await node.read(first, 1), await node.read(second, 1)) == (b"x", b"y")
 
 
+async def test_several_are_unlinked_at_once(node: Node) -> None:
+    blobs = [blob_for(content) for content in (b"x", b"y", b"z")]
+    for blob in blobs[:2]:
+        await node.write(blob, b"1")
+    await node.unlink(blobs)
+    for blob in blobs:
+        with pytest.raises(BlobMissing):
+            await node.read(blob, 1)
+
+
+async def test_blobs_are_listed_by_their_first_byte(node: Node) -> None:
+    blobs = {blob_for(content): len(content) for content in (b"", b"x", b"x", b"12345")}
+    for blob, size in blobs.items():
+        await node.write(blob, bytes(size))
+    listed = [stored for first_byte in range(256) for stored in await node.list_blobs(first_byte)]
+    assert {stored.blob.name: stored.size for stored in listed} == {blob.name: size for blob, size in blobs.items()}
+    assert {stored.blob.node for stored in listed} == {node.id}
+    assert all(stored.finished for stored in listed)
+    one = next(iter(blobs))
+    assert all(stored.blob.digest[0] == one.digest[0] for stored in await node.list_blobs(one.digest[0]))
+
+
+async def test_what_is_put_aside_is_neither_read_nor_listed(node: Node) -> None:
+    blob = blob_for(b"x")
+    await node.write(blob, b"x")
+    for _ in range(2):
+        await node.quarantine(blob)
+    with pytest.raises(BlobMissing):
+        await node.read(blob, 1)
+    assert await node.list_blobs(blob.digest[0]) == []
+
+
 async def test_writing_again_and_unlinking_again_change_nothing(node: Node) -> None:
     blob = blob_for(b"x")
     for _ in range(2):
         await node.write(blob, b"x")
     assert await node.read(blob, 1) == b"x"
     for _ in range(2):
-        await node.unlink(blob)
+        await node.unlink([blob])
     with pytest.raises(BlobMissing):
         await node.read(blob, 1)
 
@@ -148,6 +180,27 @@ async def test_a_blob_lies_where_an_operator_looks_for_it(tmp_path: Path) -> Non
         assert path.read_bytes() == b"x"
 
 
+async def test_unfinished_blobs_are_listed_and_unlinked_strange_files_are_neither(tmp_path: Path) -> None:
+    async with closing(directory_node(tmp_path / "n")) as node:
+        blob = blob_for(b"x")
+        folder = tmp_path / "n" / blob.digest.hex()[:2]
+        (folder / f".tmp-{blob.name}").write_bytes(b"12")
+        for strange in ("README", f"{blob.name}x", blob.name[:-1], f".tmp-.tmp-{blob.name}", blob.name.upper()):
+            (folder / strange).write_bytes(b"1")
+        assert await node.list_blobs(blob.digest[0]) == [Stored(blob, 2, False)]
+        await node.unlink([blob])
+        assert await node.list_blobs(blob.digest[0]) == []
+        assert len(list(folder.iterdir())) == 5
+
+
+async def test_a_directory_keeps_what_is_put_aside(tmp_path: Path) -> None:
+    async with closing(directory_node(tmp_path / "n")) as node:
+        blob = blob_for(b"x")
+        await node.write(blob, b"wrong")
+        await node.quarantine(blob)
+        assert (tmp_path / "n" / "quarantine" / blob.name).read_bytes() == b"wrong"
+
+
 @pytest.mark.parametrize("length", [0, 4, 6])
 async def test_a_blob_that_was_cut_or_grew_is_damaged(tmp_path: Path, length: int) -> None:
     async with closing(directory_node(tmp_path / "n")) as node:
@@ -167,7 +220,13 @@ async def test_a_disk_that_is_gone_is_not_taken_for_lost_blobs(tmp_path: Path, m
         disk.rename(tmp_path / "aside")
         if mount_point:
             disk.mkdir()
-        for call in (node.read(blob, 1), node.write(blob_for(b"x"), b"x"), node.unlink(blob)):
+        for call in (
+            node.read(blob, 1),
+            node.write(blob_for(b"x"), b"x"),
+            node.unlink([blob]),
+            node.list_blobs(blob.digest[0]),
+            node.quarantine(blob),
+        ):
             with pytest.raises(NodeError, match="Is its disk mounted") as caught:
                 await call
             assert caught.type is NodeError

@@ -167,7 +167,7 @@ async def test_a_copy_that_moved_is_found(open_store: OpenStore, monkeypatch: py
                 await self.write(to, content)
                 change: Any = {"$set": {"gen": to.generation, "blobs": [{"node": to.node, "gen": to.generation}]}}
                 await parts.store._chunks._chunks.update_one({"_id": blob.digest}, change)
-                await self.unlink(blob)
+                await self.unlink([blob])
             return await real(self, blob, size)
 
         monkeypatch.setattr(Cluster, "read", move_first)
