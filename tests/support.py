@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,17 @@ def eventually(condition: Callable[[], Any], patience: float = PATIENCE) -> Any:
             return value
         assert time.monotonic() < deadline, f"not within {patience} s: {condition}"
         time.sleep(0.02)
+
+
+async def eventually_async(condition: Callable[[], Awaitable[Any]], patience: float = PATIENCE) -> Any:
+    """As `eventually`, for a condition that is awaited."""
+    deadline = time.monotonic() + patience
+    while True:
+        value = await condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {patience} s: {condition}"
+        await asyncio.sleep(0.02)
 
 
 @contextmanager
@@ -80,8 +92,9 @@ class Databases:
 class Server:
     """`mini-s3 serve` in processes of its own, on a free port."""
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
+    def __init__(self, directory: Path, env: Mapping[str, str] | None = None, **settings: Any) -> None:
         self.data_dir = directory / "data"
+        self.mongo_url, self.mongo_database = settings.get("mongo_url", ""), settings.get("mongo_database", "")
         self._log = directory / f"server-{secrets.token_hex(4)}.log"
         flags = {"port": 0, "data_dir": self.data_dir, "log_format": "json"} | settings
         words = [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
@@ -92,7 +105,8 @@ class Server:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={name: value for name, value in os.environ.items() if not name.startswith("MINI_S3_")},
+                env={name: value for name, value in os.environ.items() if not name.startswith("MINI_S3_")}
+                | (env or {}),
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline().strip()

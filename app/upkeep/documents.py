@@ -47,7 +47,7 @@ class DocumentAudit:
         for first, last in slices(await self._pages.count()):
             async with self._database.snapshot() as session:
                 await self._audit_pages(first, last, session, report, progress)
-        damaged = {finding.page for finding in report.findings if finding.page}
+        damaged = {finding.page for finding in report.findings if finding.page and finding.kind != "page-refs"}
         progress.stage("chunks", await self._chunks.count())
         for first, last in slices(await self._chunks.count()):
             async with self._database.snapshot() as session:

@@ -59,6 +59,9 @@ async def recount(database: Database) -> None:
     }
     counted: Counter[Any] = Counter()
     for page_id, page in pages.items():
+        if page.get("released"):
+            assert not page["refs"]
+            continue
         counted.update({chunk.digest for chunk in Page.unpack(page_id, page["packed"]).chunks})
     assert {chunk["_id"]: chunk["refs"] for chunk in chunks} == {
         chunk["_id"]: counted[chunk["_id"]] for chunk in chunks
