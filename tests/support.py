@@ -98,6 +98,7 @@ class Server:
         self._log = directory / f"server-{secrets.token_hex(4)}.log"
         flags = {"port": 0, "data_dir": self.data_dir, "log_format": "json"} | settings
         words = [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("MINI_S3_")}
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "app", "serve", *words],
@@ -105,8 +106,7 @@ class Server:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={name: value for name, value in os.environ.items() if not name.startswith("MINI_S3_")}
-                | (env or {}),
+                env={**ours, **(env or {})},
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline().strip()
