@@ -8,7 +8,7 @@ ARGS   ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo memory test check clean
+.PHONY: help run demo memory collect test check clean
 
 # An environment knows the folder that it was made in; a copied one must not be used.
 $(shell for venv in .venv .venv-dev; do \
@@ -20,6 +20,7 @@ help:
 	@echo 'make test     run all tests'
 	@echo 'make check    lint, format, types, import contracts'
 	@echo 'make memory   measure its peak memory: one upload of 10 GiB, then 50 of 100 MiB at once'
+	@echo 'make collect  measure deleting and collecting, and what that costs uploads'
 	@echo 'make clean    remove environments and caches (not your data)'
 	@echo
 	@echo "Arguments go in ARGS:  make run ARGS='--port 4000'    make test ARGS='-k upload -x'"
@@ -34,6 +35,9 @@ demo: .venv/.ready
 
 memory: .venv/.ready
 	@exec .venv/bin/python -m bench.memory $(ARGS)
+
+collect: .venv/.ready
+	@exec .venv/bin/python -m bench.collect $(ARGS)
 
 test: .venv-dev/.ready
 	@exec .venv-dev/bin/python -m pytest $(ARGS)

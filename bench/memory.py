@@ -172,7 +172,7 @@ def at_once(count: int, transfer: Callable[[int, Event], None]) -> None:
 
 def peaks(server: Server) -> dict[str, int]:
     """The highest resident memory of each role so far, in bytes; several processes of one role are summed."""
-    return {role: sum(map(_peak, pids)) for role, pids in server.processes().items()}
+    return {role: sum(map(peak_memory, pids)) for role, pids in server.processes().items()}
 
 
 def forget_peaks(server: Server) -> None:
@@ -183,7 +183,8 @@ def forget_peaks(server: Server) -> None:
                 Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-def _peak(pid: int) -> int:
+def peak_memory(pid: int) -> int:
+    """The highest resident memory of a process so far, in bytes. Raises OSError if there is none."""
     status = Path(f"/proc/{pid}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024

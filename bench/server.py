@@ -53,7 +53,7 @@ class Server:
 
 
 @contextmanager
-def running_server(folder: Path) -> Iterator[Server]:
+def running_server(folder: Path, *flags: str) -> Iterator[Server]:
     """Run a server on a free port, with its data under `folder`; end it when the block ends.
 
     Settings in the environment are left out, so that nobody's real store is written to.
@@ -62,7 +62,7 @@ def running_server(folder: Path) -> Iterator[Server]:
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app", "serve", "--port", "0", "--data-dir", str(folder / "data")],
+            [sys.executable, "-m", "app", "serve", "--port", "0", "--data-dir", str(folder / "data"), *flags],
             cwd=Path(__file__).parents[1],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

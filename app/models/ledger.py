@@ -51,6 +51,10 @@ class Ledger:
         self._uploads = Uploads(database)
         self._tallies = Tallies(database)
 
+    async def now(self) -> datetime:
+        """The time by the database's clock, to the millisecond: the same for all gateways."""
+        return await self._database.now()
+
     async def hold_page(self, hold: Hold, page: Page) -> None:
         """Commit a page of an upload that goes on. Raises UploadInterrupted if the upload was ended."""
         if page.id in hold.pages:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -161,8 +160,7 @@ class Ingest:
 
     async def commit(self) -> Receipt:
         """Make the files visible, all of them or none."""
-        now = datetime.now(UTC)
-        created_at = now.replace(microsecond=now.microsecond // 1000 * 1000)
+        created_at = await self._stages.ledger.now()
         files = tuple(
             File(
                 new_file_id(),

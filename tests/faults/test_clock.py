@@ -136,6 +136,7 @@ def test_a_gateway_whose_clock_is_off_works_beside_one_whose_is_right(
         upload, again = first.upload(content), second.upload(content)
         assert (upload["chunks"]["new"], again["chunks"]["new"]) == (4, 0)
         contents |= {upload["fileId"]: content, again["fileId"]: content}
+    assert listed(right) == listed(wrong) == list(contents)[::-1], "the newest first, by the database's clock"
     content = os.urandom(20 * MIB)
     with ThreadPoolExecutor(6) as threads:
         overlapping = list(threads.map(lambda server: server.upload(content), [wrong, right] * 3))

@@ -21,27 +21,12 @@ from app.nodes.cluster import Cluster
 from app.streams import chunker, dedupe, ingest
 from app.streams.chunker import Filling
 from app.streams.hasher import Hasher
-from app.streams.ingest import BATCH, Ingest, Receipt
+from app.streams.ingest import BATCH, Receipt
 from app.types import Blob, Digest
 from tests.conftest import OpenStore
+from tests.streams.tools import MIB, put, write
 
 pytestmark = pytest.mark.anyio
-
-MIB = 1 << 20
-
-
-async def put(parts: Parts, *contents: bytes, piece: int = 100_000) -> Receipt:
-    async with parts.store.upload() as upload:
-        for number, content in enumerate(contents):
-            await write(upload, content, piece, str(number))
-        return await upload.commit()
-
-
-async def write(upload: Ingest, content: bytes, piece: int = 100_000, name: str = "a") -> None:
-    await upload.begin_file(name, "x/y")
-    for start in range(0, len(content), piece):
-        await upload.write(content[start : start + piece])
-    await upload.end_file()
 
 
 async def get(parts: Parts, receipt: Receipt, number: int = 0) -> bytes:
