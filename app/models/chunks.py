@@ -204,11 +204,15 @@ class Chunks:
 
     # The collector
 
-    async def unreferenced(self, before: datetime, limit: int) -> list[Digest]:
-        """Chunks that no page holds, and that nobody touched after `before`, the oldest first."""
+    async def unreferenced(self, before: datetime, batch: int) -> AsyncIterator[list[Digest]]:
+        """Chunks that no page holds, and that nobody touched after `before`, in lists.
+
+        One cursor goes through all: asking for the first ones again and again would pass each time
+        over the entries that the index keeps of those which were removed.
+        """
         query = {"refs": 0, "state": {"$in": _UNCLAIMED}, "at": {"$lte": before}}
-        documents = await self._chunks.find(query, fields={"_id": 1}, sort=[("at", 1)], limit=limit)
-        return [Digest(document["_id"]) for document in documents]
+        async for documents in self._chunks.stream(query, fields={"_id": 1}, batch=batch):
+            yield [Digest(document["_id"]) for document in documents]
 
     async def count_unreferenced(self, before: datetime) -> int:
         """How many chunks `unreferenced` would give in all."""

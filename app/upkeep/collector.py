@@ -63,7 +63,7 @@ class Collector:
         progress.stage("chunks", await self._chunks.count_unreferenced(before))
         async for dead in self._chunks.dead():
             await self._reclaim(dead, done, pace, progress)
-        while digests := await self._chunks.unreferenced(before, _BATCH):
+        async for digests in self._chunks.unreferenced(before, _BATCH):
             await pause("unreferenced-seen")
             claimed = await self._chunks.claim(digests, before)
             await pause("claimed")
