@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
@@ -17,6 +19,25 @@ from app.models.database import Database, open_database
 from app.models.meta import prepare
 from app.server import open_parts
 from tests.support import Databases, Server, eventually, running
+
+MOST_DISK = 4 << 30
+"""Bytes that a run of all tests has on disk at the most, and some to spare."""
+
+shared: dict[str, subprocess.Popen[bytes]] = {}
+"""The databases of all tests, by what they are."""
+
+
+def pytest_sessionstart() -> None:
+    where = tempfile.gettempdir()
+    if shutil.disk_usage(where).free < MOST_DISK:
+        pytest.exit(f"The tests need {MOST_DISK >> 30} GiB in {where}. Make room, or set TMPDIR.", returncode=1)
+
+
+def pytest_runtest_setup() -> None:
+    """Without its databases each test would wait, and fail, for itself."""
+    for name, process in shared.items():
+        if process.poll() is not None:
+            pytest.exit(f"The {name} of the tests has ended with code {process.returncode}.", returncode=1)
 
 
 @pytest.fixture
@@ -34,7 +55,7 @@ def sockets() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def mongo_url(sockets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     data = tmp_path_factory.mktemp("mongo")
-    with running(mongod.program(mongod.find_binary(), data, sockets, data / "log")):
+    with running(mongod.program(mongod.find_binary(), data, sockets, data / "log")) as shared["mongod"]:
         url = mongod.url(sockets)
         with pymongo.MongoClient(url) as client:
             client.admin.command("replSetInitiate", {"_id": "rs0", "members": [{"_id": 0, "host": mongod.INITIATE}]})
@@ -47,7 +68,7 @@ def redis_url(sockets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     data = tmp_path_factory.mktemp("redis")
     binary = redis_server.find_binary()
     assert binary is not None
-    with running(redis_server.program(binary, data, sockets, data / "log")):
+    with running(redis_server.program(binary, data, sockets, data / "log")) as shared["Redis"]:
         yield redis_server.url(sockets)
 
 

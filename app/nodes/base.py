@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from app.types import Blob, NodeId
 
+FOLDERS = 256
+"""Parts in which a node lists its blobs, by the first byte of their digests."""
+
 
 @dataclass(frozen=True, slots=True)
 class Space:

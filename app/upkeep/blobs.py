@@ -1,8 +1,8 @@
 """Do the nodes hold what the documents name, and nothing else?
 
-Chunks and blobs are compared folder by folder (256 of them, by the first byte of the digest), so
-that a listing serves all questions and memory is bounded. The order of readings rules false alarms
-out: documents, then nodes, then those documents again that did not fit.
+Chunks and blobs are compared folder by folder, so that a listing serves all questions and memory
+is bounded. The order of readings rules false alarms out: documents, then nodes, then those documents
+again that did not fit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from app.errors import BlobDamaged, BlobMissing, NodeError
 from app.models.chunks import Chunk, Chunks
 from app.models.database import Database
 from app.models.mending import Mending
-from app.nodes.base import Stored
+from app.nodes.base import FOLDERS, Stored
 from app.nodes.cluster import Cluster
 from app.streams.hasher import Hasher
 from app.types import Blob, NodeId
@@ -45,7 +45,7 @@ class BlobAudit:
         progress.stage("blobs, every byte" if read_data else "blobs", await self._chunks.count())
         unnamed: list[Blob] = []
         begun = monotonic()
-        for first_byte in range(256):
+        for first_byte in range(FOLDERS):
             unnamed += await self._folder(first_byte, report, progress, read_data=read_data)
         report.findings += [Finding("node-absent", node=node) for node in sorted(self._absent)]
         if unnamed:

@@ -22,15 +22,12 @@ from app.models.ledger import Ledger
 from app.models.pages import Pages
 from app.models.runs import Collected
 from app.models.uploads import Uploads
-from app.nodes.base import Stored
+from app.nodes.base import FOLDERS, Stored
 from app.nodes.cluster import Cluster
 from app.upkeep.pace import Pace, Progress
 from app.upkeep.sweeper import Sweeper
 
 log = get_logger(__name__)
-
-_FOLDERS = 256
-"""Parts into which blobs are divided, by the first byte of their digest."""
 
 _BATCH = 500
 """Documents read, claimed or removed in one call."""
@@ -69,8 +66,8 @@ class Collector:
             await pause("claimed")
             await self._reclaim(claimed, done, pace, progress)
         if sweep:
-            progress.stage("unnamed blobs", _FOLDERS)
-            for first_byte in range(_FOLDERS):
+            progress.stage("unnamed blobs", FOLDERS)
+            for first_byte in range(FOLDERS):
                 _count(await self._sweeper.sweep(first_byte), done)
                 progress.advance(1)
                 await pace.rest()
@@ -85,8 +82,8 @@ class Collector:
         done.uploads = await self._uploads.count_stale(await self._before(self._upload_expiry))
         done.pages = await self._pages.count_unreleased()
         done.chunks, done.bytes = await self._chunks.sum_unreferenced(await self._before(self._grace))
-        progress.stage("unnamed blobs", _FOLDERS)
-        for first_byte in range(_FOLDERS):
+        progress.stage("unnamed blobs", FOLDERS)
+        for first_byte in range(FOLDERS):
             _count(await self._sweeper.unnamed(first_byte), done)
             progress.advance(1)
         done.seconds = monotonic() - begun

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
+import pytest
+
 from app.embedded.data_dir import running
 from tests.faults.crashing import Load, check_what_was_promised
 from tests.faults.tools import GENEROUS
@@ -30,6 +32,7 @@ def kill_all(server: Server) -> None:
             os.kill(child.pid, signal.SIGKILL)
 
 
+@pytest.mark.timeout(SECONDS + 300)
 def test_random_kills_lose_and_leak_nothing(tmp_path: Path) -> None:
     """Seen to fail as `test_crash_points` is."""
     seed = random.SystemRandom().getrandbits(32)

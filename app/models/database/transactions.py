@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from random import uniform
 from time import monotonic
 from typing import Any, TypeVar, cast
@@ -56,7 +56,8 @@ class Database:
         """The time by the server's clock, the only one that ages are measured with."""
         with translated():
             answer = await self._client.admin.command("hello")
-            return cast("datetime", answer["localTime"])
+            # Answers to commands come without the client's time zone.
+            return cast("datetime", answer["localTime"]).replace(tzinfo=UTC)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Session]:

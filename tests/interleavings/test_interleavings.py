@@ -1,0 +1,91 @@
+"""The real code in some hundreds of interleavings; `tests/model` explores all those of a model.
+
+Each rule's mutant is a few lines that break it, and must be caught. Rule R6 is shown by the order of
+system calls in `tests/faults/test_power_cut.py`. Rule R7 has no mutant: here all grace is over at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, note, settings
+
+from app.errors import Damaged
+from app.models.database import Database, open_database
+from app.models.meta import prepare
+from app.streams.hasher import Hasher
+from tests.interleavings.house import PAGE, SIZE, House, Plan, Schedule, plans, schedules
+from tests.interleavings.mutants import MUTANTS
+from tests.interleavings.scheduler import Scheduler
+from tests.support import Databases
+
+RUNS = 300
+
+EFFORT = settings(
+    max_examples=RUNS, deadline=None, database=None, report_multiple_bugs=False, suppress_health_check=list(HealthCheck)
+)
+
+Explore = Callable[[settings], None]
+
+
+async def run(house: House, plan: Plan, schedule: Schedule) -> None:
+    await house.begin(plan)
+    scheduler = Scheduler(house.actors(plan))
+    try:
+        await scheduler.play(schedule)
+        await house.check()
+    finally:
+        note("\n".join(scheduler.trace))
+        await scheduler.end()
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks and pages of a few bytes; nobody waits for anybody."""
+    monkeypatch.setattr("app.streams.chunker.CHUNK_SIZE", SIZE)
+    monkeypatch.setattr("app.streams.buffers.CHUNK_SIZE", SIZE)
+    monkeypatch.setattr("app.streams.ingest.PAGE_CHUNKS", PAGE)
+    monkeypatch.setattr("app.streams.ingest.BATCH", PAGE)
+    monkeypatch.setattr("app.streams.dedupe._PAUSE", 0)
+    # To look at the clock is what makes it go on: a naming is respected once, and then taken over.
+    monkeypatch.setattr("app.streams.dedupe.monotonic", itertools.count().__next__)
+    monkeypatch.setattr("app.upkeep.collector.FOLDERS", 1)
+    monkeypatch.setattr("app.upkeep.blobs.FOLDERS", 1)
+
+
+@pytest.fixture
+def explore(mongo_url: str, small: None) -> Iterator[Explore]:
+    with Databases(mongo_url, "").fresh() as name, asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        database: Database = runner.run(stack.enter_async_context(open_database(mongo_url, name)))
+        hasher = Hasher()
+        stack.callback(hasher.close)
+        try:
+            runner.run(prepare(database))
+
+            def explored(effort: settings) -> None:
+                @effort
+                @given(plans, schedules)
+                def all_of_it(plan: Plan, schedule: Schedule) -> None:
+                    runner.run(run(House(database, hasher), plan, schedule))
+
+                all_of_it()
+
+            yield explored
+        finally:
+            runner.run(stack.aclose())
+
+
+def test_no_interleaving_loses_or_leaks_anything(explore: Explore) -> None:
+    explore(EFFORT)
+
+
+@pytest.mark.parametrize("rule", MUTANTS)
+def test_each_rule_is_needed(explore: Explore, monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
+    MUTANTS[rule](monkeypatch)
+    with pytest.raises((AssertionError, Damaged)):
+        explore(settings(EFFORT, max_examples=2000, derandomize=True, phases=[Phase.generate]))

@@ -1,0 +1,88 @@
+"""The store that all examples share, and how a test reckons what it holds."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.server import Assignment, open_parts
+from app.types import ChunkRef, Digest, Page, PageId
+from app.upkeep.collector import Collector
+
+SIZE, PAGE, BATCH = 8, 3, 2
+"""Bytes of a whole chunk, chunks of a full page, chunks hashed together."""
+
+COLLECTIONS = ("chunks", "pages", "files", "uploads", "tallies", "tally_deltas")
+
+Held = dict[Digest, bytes]
+
+
+def cut(content: bytes, size: int = SIZE) -> list[bytes]:
+    return [content[at : at + size] for at in range(0, len(content), size)]
+
+
+def digest_of(chunk: bytes) -> Digest:
+    return Digest(hashlib.sha256(chunk).digest())
+
+
+def chunks_of(*contents: bytes) -> Held:
+    return {digest_of(chunk): chunk for content in contents for chunk in cut(content)}
+
+
+def pages_of(content: bytes) -> dict[PageId, Held]:
+    pages = [[ChunkRef(digest_of(chunk), len(chunk)) for chunk in cut(run)] for run in cut(content, PAGE * SIZE)]
+    chunks = chunks_of(content)
+    return {Page.of(refs).id: {ref.digest: chunks[ref.digest] for ref in refs} for refs in pages}
+
+
+def size_of(chunks: Held) -> int:
+    return sum(map(len, chunks.values()))
+
+
+def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let chunks and pages be small, and pages be released only when a test does so."""
+    for name, value in {"chunker.CHUNK_SIZE": SIZE, "buffers.CHUNK_SIZE": SIZE, "ingest.PAGE_CHUNKS": PAGE}.items():
+        monkeypatch.setattr(f"app.streams.{name}", value)
+    monkeypatch.setattr("app.streams.ingest.BATCH", BATCH)
+    monkeypatch.setattr("app.upkeep.schedule._TICK", 1e6)
+
+
+class House:
+    """The store of all examples. Database and directories stay; parts are opened and closed."""
+
+    def __init__(self, runner: asyncio.Runner, assignment: Assignment) -> None:
+        self.runner = runner
+        self._assignment = assignment
+        self._nodes = assignment.settings.data_dir / "nodes"
+
+    async def open(self) -> None:
+        self._stack = AsyncExitStack()
+        self.store = (await self._stack.enter_async_context(open_parts(self._assignment))).store
+        self.stages, self.database = self.store._stages, self.store._ledger._database
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+    async def empty(self) -> None:
+        for name in COLLECTIONS:
+            await self.database[name].delete_many({})
+        for path in [*self._nodes.glob("*/??/*"), *self._nodes.glob("*/quarantine/*")]:
+            path.unlink()
+
+    def blobs(self) -> dict[Digest, Path]:
+        """What lies on the nodes: of each chunk one blob at the most."""
+        paths = list(self._nodes.glob("*/??/*"))
+        found = {Digest(bytes.fromhex(path.name[:64])): path for path in paths}
+        assert len(found) == len(paths)
+        return dict(sorted(found.items()))
+
+    async def ids(self, collection: str) -> set[Any]:
+        return {document["_id"] for document in await self.database[collection].find({})}
+
+    def collector(self, *, expired: bool = False) -> Collector:
+        return Collector(self.database, self.stages.cluster, 0, 0 if expired else 86_400)
