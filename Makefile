@@ -40,7 +40,7 @@ collect: .venv/.ready
 	@exec .venv/bin/python -m bench.collect $(ARGS)
 
 test: .venv-dev/.ready
-	@exec .venv-dev/bin/python -m pytest $(ARGS)
+	@exec .venv-dev/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: .venv-dev/.ready
 	@echo 'lint';             .venv-dev/bin/ruff check --quiet .

@@ -11,7 +11,7 @@ the server's time of the last change of state or loss of a reference.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from collections.abc import Collection as Several
 from dataclasses import dataclass
 from datetime import datetime
@@ -197,10 +197,12 @@ class Chunks:
             {"_id": {"$in": sorted(digests)}, "state": "live"}, {"$inc": {"refs": 1}}, session=session
         )
 
-    async def release(self, digests: Several[Digest], session: Session) -> None:
-        """Take one reference from each of these chunks."""
-        change = {"$inc": {"refs": -1}, "$currentDate": {"at": True}}
-        await self._chunks.update_many({"_id": {"$in": sorted(digests)}}, change, session=session)
+    async def release(self, references: Mapping[Digest, int], session: Session) -> None:
+        """Take so many references from each of these chunks."""
+        for count in set(references.values()):
+            digests = sorted(digest for digest, number in references.items() if number == count)
+            change = {"$inc": {"refs": -count}, "$currentDate": {"at": True}}
+            await self._chunks.update_many({"_id": {"$in": digests}}, change, session=session)
 
     # The collector
 

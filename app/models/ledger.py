@@ -128,25 +128,25 @@ class Ledger:
 
         return await self._database.transaction(work)
 
-    async def release_page(self, page_id: PageId) -> bool:
-        """Take back the references to chunks of a page that nobody holds; False if somebody does again.
+    async def release_pages(self, pages: Sequence[Page]) -> int:
+        """Take back the references to chunks of those pages that nobody holds; return how many there were."""
 
-        Raises ValueError where the page does not hold what its id says: what it referred to is unknown.
-        """
-
-        async def work(session: Session) -> bool:
-            packed = await self._pages.mark_released(page_id, session)
-            if packed is None:
-                return False
-            digests = {chunk.digest for chunk in Page.unpack(page_id, packed).chunks}
-            await self._chunks.release(digests, session)
+        async def work(session: Session) -> int:
+            free = await self._pages.mark_released((page.id for page in pages), session)
+            if not free:
+                return 0
+            held: Counter[Digest] = Counter()
+            for page in pages:
+                if page.id in free:
+                    held.update({chunk.digest for chunk in page.chunks})
+            await self._chunks.release(held, session)
             passed("page-half-released")
             tally = Tally()
-            for chunk in (await self._chunks.find(digests, session)).values():
+            for chunk in (await self._chunks.find(held, session)).values():
                 if not chunk.refs:
                     tally.count_chunk(chunk.size, nodes_of(chunk), -1)
             await self._tallies.record(tally, session)
-            return True
+            return len(free)
 
         return await self._database.transaction(work)
 

@@ -102,14 +102,15 @@ class Pages:
         change = {"$inc": {"refs": -1}, "$currentDate": {"at": True}}
         await self._pages.update_many({"_id": {"$in": sorted(page_ids)}}, change, session=session)
 
-    async def mark_released(self, page_id: PageId, session: Session) -> bytes | None:
-        """Release a page that nobody holds; what it packs, or None if somebody does again, or did it before."""
-        document = await self._pages.find_one_and_update(
-            {"_id": page_id, "refs": 0, "released": None},
-            {"$set": {"released": True}, "$currentDate": {"at": True}},
-            session=session,
-        )
-        return document["packed"] if document else None
+    async def mark_released(self, page_ids: Iterable[PageId], session: Session) -> set[PageId]:
+        """Release pages; return those of them that nobody held, and that were not released before."""
+        query = {"_id": {"$in": sorted(page_ids)}, "refs": 0, "released": None}
+        free = {
+            PageId(document["_id"]) for document in await self._pages.find(query, fields={"_id": 1}, session=session)
+        }
+        change = {"$set": {"released": True}, "$currentDate": {"at": True}}
+        await self._pages.update_many({"_id": {"$in": sorted(free)}}, change, session=session)
+        return free
 
     async def adjust(self, page_id: PageId, refs: int, session: Session) -> bool:
         """Add to the count of references, to mend it. False if the page is released, or not there."""
@@ -118,10 +119,10 @@ class Pages:
 
     # The collector
 
-    async def unreleased(self) -> AsyncIterator[list[PageId]]:
+    async def unreleased(self) -> AsyncIterator[list[StoredPage]]:
         """Pages that nobody holds, but that still hold chunks, in lists."""
-        async for documents in self._pages.stream({"refs": 0, "released": None}, fields={"_id": 1}):
-            yield [PageId(document["_id"]) for document in documents]
+        async for documents in self._pages.stream({"refs": 0, "released": None}):
+            yield list(map(StoredPage.read, documents))
 
     async def count_unreleased(self) -> int:
         return await self._pages.count({"refs": 0, "released": None})

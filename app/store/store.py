@@ -15,7 +15,7 @@ from app.models.ledger import Ledger
 from app.models.pages import Pages
 from app.streams.egress import Egress, PlacedChunk
 from app.streams.ingest import Ingest, Stages
-from app.types import Digest, File, PageId
+from app.types import Digest, File, Page, PageId
 
 OWNER = "local"
 """Until there are access keys, everything has one owner."""
@@ -106,9 +106,9 @@ class Store:
                     held[chunk.digest] += 1
                     several[chunk.digest] = chunk
         if several:
-            async for page_ids in self._pages.unreleased():
-                for page_id in page_ids:
-                    held.update(await self._held_by(page_id) & several.keys())
+            async for pages in self._pages.unreleased():
+                for released in pages:
+                    held.update({digest for digest, _ in Page.entries(released.packed)} & several.keys())
         unique += sum(chunk.size for chunk in several.values() if chunk.refs == held[chunk.digest])
         return FileInfo(file, sum(page.chunks for page in file.pages), unique)
 

@@ -10,7 +10,7 @@ by whoever uploads it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from time import monotonic
 
@@ -19,11 +19,12 @@ from app.logs import get_logger
 from app.models.chunks import Chunk, Chunks
 from app.models.database import Database
 from app.models.ledger import Ledger
-from app.models.pages import Pages
+from app.models.pages import Pages, StoredPage
 from app.models.runs import Collected
 from app.models.uploads import Uploads
 from app.nodes.base import FOLDERS, Stored
 from app.nodes.cluster import Cluster
+from app.types import PAGE_CHUNKS, Page
 from app.upkeep.pace import Pace, Progress
 from app.upkeep.sweeper import Sweeper
 
@@ -92,12 +93,9 @@ class Collector:
     async def release_pages(self, pace: Pace) -> int:
         """Take back the references of all pages that nobody holds; return how many there were."""
         released = 0
-        async for page_ids in self._pages.unreleased():
-            for page_id in page_ids:
-                try:
-                    released += await self._ledger.release_page(page_id)
-                except ValueError as error:
-                    log.error("damage found", kind="page", page=page_id.hex(), error=str(error))
+        async for pages in self._pages.unreleased():
+            for bundle in _bundles(_sound(pages)):
+                released += await self._ledger.release_pages(bundle)
                 await pause("page-released")
                 await pace.rest()
         return released
@@ -137,6 +135,29 @@ class Collector:
         await pause("removed")
         progress.advance(len(dead))
         await pace.rest()
+
+
+def _sound(pages: Iterable[StoredPage]) -> Iterator[Page]:
+    """What the pages hold, but of those that are damaged: what they referred to is unknown."""
+    for page in pages:
+        try:
+            yield page.unpack()
+        except ValueError as error:
+            log.error("damage found", kind="page", page=page.id.hex(), error=str(error))
+
+
+def _bundles(pages: Iterable[Page]) -> Iterator[list[Page]]:
+    """Pages that are released in one transaction: one full one, or many small ones."""
+    bundle: list[Page] = []
+    chunks = 0
+    for page in pages:
+        if bundle and chunks + len(page.chunks) > PAGE_CHUNKS:
+            yield bundle
+            bundle, chunks = [], 0
+        bundle.append(page)
+        chunks += len(page.chunks)
+    if bundle:
+        yield bundle
 
 
 def _count(unnamed: Sequence[Stored], done: Collected) -> None:

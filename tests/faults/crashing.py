@@ -1,12 +1,15 @@
-"""A load of clients that outlives servers, and what must be true after all crashes."""
+"""A load of clients that outlives servers and faults, and what must be true after them."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
@@ -21,12 +24,13 @@ WORK = ("uploadsEnded", "pagesReleased", "chunksRemoved", "copiesDropped", "unna
 
 @dataclass
 class Load:
-    """Clients that upload and delete until the server is gone; what they were told."""
+    """Clients that upload, read and delete; what they were told. `refused` counts uploads that failed."""
 
     server: Server
     kept: dict[str, bytes] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
     unsure: set[str] = field(default_factory=set)
+    refused: list[int] = field(default_factory=list)
     lock: Lock = field(default_factory=Lock)
     common: bytes = field(default_factory=lambda: os.urandom(3 * MIB))
 
@@ -37,21 +41,33 @@ class Load:
     def run(self, clients: int = 3) -> None:
         """Work until the worker that serves now is gone."""
         pids = eventually(self.server.worker_pids)
+        self.run_while(lambda: self.server.worker_pids() == pids, clients)
+
+    def run_while(self, going: Callable[[], bool], clients: int) -> None:
         with ThreadPoolExecutor(clients) as pool:
-            list(pool.map(lambda _: self._client(pids), range(clients)))
+            list(pool.map(lambda _: self._client(going), range(clients)))
 
-    def _client(self, pids: list[int]) -> None:
+    def _client(self, going: Callable[[], bool]) -> None:
         with httpx.Client(base_url=self.server.url, timeout=30, trust_env=False) as client:
-            while self.server.worker_pids() == pids:
-                try:
-                    self._once(client)
-                except httpx.HTTPError:
-                    return
+            while going():
+                with suppress(httpx.HTTPError):
+                    self._replace_one(client)
+                    self._read_one(client)
 
-    def _once(self, client: httpx.Client) -> None:
+    def _read_one(self, client: httpx.Client) -> None:
+        with self.lock:
+            file_id, content = random.choice(list(self.kept.items())) if self.kept else ("", b"")
+        if file_id:
+            answer = client.get(f"/api/files/{file_id}")
+            assert answer.status_code in (200, 503) or file_id not in self.kept, answer.text
+            assert answer.status_code != 200 or answer.content == content
+
+    def _replace_one(self, client: httpx.Client) -> None:
         content = self.common + os.urandom(MIB + 1)
         answer = client.post("/api/upload", files={"file": ("a.bin", content)})
         if answer.status_code != 201:
+            assert answer.status_code in (503, 507), answer.text
+            self.refused.append(answer.status_code)
             return
         file_id = answer.json()["fileId"]
         with self.lock:

@@ -1,6 +1,7 @@
 """The server dies at each named point of the code in turn; nothing that was promised is lost.
 
-Points that no server passes by itself, those of movers, are left to the model and to `tests/upkeep`.
+At those that no server passes by itself within moments, of movers and of uploads that expire, actors
+crash in `tests/interleavings`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import pymongo
 import pytest
 
 from app.errors import DatabaseUnavailable
-from app.models.database import UpdateOne, open_database
+from app.models.database import Session, UpdateOne, open_database
 from tests.faults.tools import (
     CLIENT_PATIENCE,
     FORM,
@@ -28,7 +28,7 @@ from tests.faults.tools import (
     read_back,
     transactions_end_after,
 )
-from tests.support import Server, eventually
+from tests.support import Server, eventually, eventually_async
 
 UNAVAILABLE = (503, "database-unavailable")
 
@@ -198,3 +198,25 @@ def test_an_upload_outlasts_the_transaction_of_a_client_that_died(server: Server
         pages.update_many({}, {"$set": {"touched": True}}, session=session)
         read_back(server, server.upload(content)["fileId"], content)
         assert pages.count_documents({"touched": True}) == 0
+
+
+@pytest.mark.anyio
+async def test_a_transaction_that_was_broken_off_is_ended_when_the_database_is_back(mongo: OwnDatabase) -> None:
+    """Seen to fail without `killSessions`: it would stay open for a minute, and with it what it changed."""
+    async with open_database(mongo.url, "forsaken") as database:
+
+        async def work(session: Session) -> None:
+            await database["chunks"].update_one({"_id": 1}, {"$set": {"state": "live"}}, upsert=True, session=session)
+            mongo.pause()
+            await database["chunks"].find_one({"_id": 1}, session=session)
+
+        with pytest.raises(DatabaseUnavailable):
+            await database.transaction(work)
+        mongo.go_on()
+        with pymongo.MongoClient[dict[str, Any]](mongo.url) as client:
+
+            async def none_is_open() -> bool:
+                return bool(client.admin.command("serverStatus")["transactions"]["currentOpen"] == 0)
+
+            await eventually_async(none_is_open)
+        assert await database["chunks"].find({}) == []

@@ -26,14 +26,14 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A place of our own for runtime directories, which must be empty again at the end."""
-    place = tmp_path / "t"
-    place.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(place))
-    before = sorted(Path("/proc/self/fd").iterdir())
-    yield place
-    assert list(place.iterdir()) == []
-    assert sorted(Path("/proc/self/fd").iterdir()) == before
+    """A place of our own for runtime directories, which must be empty again at the end. Its name is short,
+    for sockets; pytest's own, which is not, has to be made before."""
+    with tempfile.TemporaryDirectory(prefix="ms3-") as place:
+        monkeypatch.setattr(tempfile, "tempdir", place)
+        before = sorted(Path("/proc/self/fd").iterdir())
+        yield Path(place)
+        assert list(Path(place).iterdir()) == []
+        assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
 @pytest.fixture

@@ -43,7 +43,11 @@ async def open_database(url: str, name: str, *, initiate: str = "", patience: fl
         await _wait_for_primary(client, initiate, patience)
     with _client(url) as client:
         await _wait_for_primary(client, "", patience)
-        yield Database(client, name)
+        database = Database(client, name)
+        try:
+            yield database
+        finally:
+            database.close()
 
 
 @contextmanager

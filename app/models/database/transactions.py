@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from random import uniform
 from time import monotonic
 from typing import Any, TypeVar, cast
 
 from pymongo import WriteConcern
-from pymongo.errors import DuplicateKeyError, PyMongoError, ServerSelectionTimeoutError
+from pymongo.errors import ConnectionFailure, DuplicateKeyError, PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 
@@ -28,6 +28,10 @@ _PAUSE = 0.02
 """Seconds at the most between two tries; of random length, so that those in conflict part ways."""
 _DUPLICATES = 4
 """Times that it is tried again because of a duplicate key, which may also be there to stay."""
+_LIFETIME = 60.0
+"""Seconds after which a server ends an open transaction by itself, if not set otherwise."""
+_KNOCK = 0.5
+"""Seconds between two tries to reach a server that was away."""
 
 
 class Database:
@@ -41,6 +45,7 @@ class Database:
             read_concern=ReadConcern("majority"),
             read_preference=ReadPreference.PRIMARY,
         )
+        self._endings: set[asyncio.Task[None]] = set()
 
     def __getitem__(self, name: str) -> Collection:
         return Collection(self._database[name])
@@ -72,23 +77,30 @@ class Database:
         `work` passes its session to every call and keeps no effect besides them, for it may run
         several times. Raises what `work` raises, and DatabaseUnavailable.
         """
-        deadline = monotonic() + _CONTENTION
-        duplicates = 0
         with translated():
             async with await self._client.start_session() as session:
-                while True:
-                    try:
-                        return await self._attempt(session, work, deadline)
-                    except DuplicateKeyError:
-                        # Another transaction inserted the same document a moment earlier; the next attempt
-                        # finds it. The server calls some of these conflicts transient, but not all.
-                        duplicates += 1
-                        if duplicates > _DUPLICATES:
-                            raise
-                    except PyMongoError as error:
-                        if not _may_pass("TransientTransactionError", error, deadline):
-                            raise
-                    await asyncio.sleep(uniform(0, _PAUSE))  # noqa: S311 - no secret
+                try:
+                    return await self._attempts(session, work)
+                except ConnectionFailure:
+                    self._end_on_server(session.session_id)
+                    raise
+
+    async def _attempts(self, session: Session, work: Callable[[Session], Awaitable[T]]) -> T:
+        deadline = monotonic() + _CONTENTION
+        duplicates = 0
+        while True:
+            try:
+                return await self._attempt(session, work, deadline)
+            except DuplicateKeyError:
+                # Another transaction inserted the same document a moment earlier; the next attempt
+                # finds it. The server calls some of these conflicts transient, but not all.
+                duplicates += 1
+                if duplicates > _DUPLICATES:
+                    raise
+            except PyMongoError as error:
+                if not _may_pass("TransientTransactionError", error, deadline):
+                    raise
+            await asyncio.sleep(uniform(0, _PAUSE))  # noqa: S311 - no secret
 
     @staticmethod
     async def _attempt(session: Session, work: Callable[[Session], Awaitable[T]], deadline: float) -> T:
@@ -113,6 +125,26 @@ class Database:
                     raise
             else:
                 return result
+
+    def _end_on_server(self, session_id: Any) -> None:
+        """Have the server end what a broken connection left open there, as soon as it can be reached.
+        Whoever wants the same documents would wait for the end of its lifetime otherwise."""
+        task = asyncio.create_task(self._kill(session_id))
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+
+    async def _kill(self, session_id: Any) -> None:
+        deadline = monotonic() + _LIFETIME
+        while monotonic() < deadline:
+            with suppress(PyMongoError):
+                await self._client.admin.command("killSessions", [session_id])
+                return
+            await asyncio.sleep(_KNOCK)
+
+    def close(self) -> None:
+        """Nothing of it runs on in the background. The connections are their opener's."""
+        for task in self._endings:
+            task.cancel()
 
 
 def _may_pass(label: str, error: PyMongoError, deadline: float) -> bool:
