@@ -78,12 +78,18 @@ class Database:
         several times. Raises what `work` raises, and DatabaseUnavailable.
         """
         with translated():
-            async with await self._client.start_session() as session:
-                try:
-                    return await self._attempts(session, work)
-                except ConnectionFailure:
-                    self._end_on_server(session.session_id)
-                    raise
+            session = await self._client.start_session()
+            broken = False
+            try:
+                return await self._attempts(session, work)
+            except ConnectionFailure:
+                broken = True
+                raise
+            finally:
+                if broken:
+                    self._end_later(session)
+                else:
+                    await session.end_session()
 
     async def _attempts(self, session: Session, work: Callable[[Session], Awaitable[T]]) -> T:
         deadline = monotonic() + _CONTENTION
@@ -126,20 +132,24 @@ class Database:
             else:
                 return result
 
-    def _end_on_server(self, session_id: Any) -> None:
+    def _end_later(self, session: Session) -> None:
         """Have the server end what a broken connection left open there, as soon as it can be reached.
         Whoever wants the same documents would wait for the end of its lifetime otherwise."""
-        task = asyncio.create_task(self._kill(session_id))
+        task = asyncio.create_task(self._kill(session))
         self._endings.add(task)
         task.add_done_callback(self._endings.discard)
 
-    async def _kill(self, session_id: Any) -> None:
+    async def _kill(self, session: Session) -> None:
         deadline = monotonic() + _LIFETIME
-        while monotonic() < deadline:
-            with suppress(PyMongoError):
-                await self._client.admin.command("killSessions", [session_id])
-                return
-            await asyncio.sleep(_KNOCK)
+        try:
+            while monotonic() < deadline:
+                with suppress(PyMongoError):
+                    await self._client.admin.command("killSessions", [session.session_id])
+                    return
+                await asyncio.sleep(_KNOCK)
+        finally:
+            # Not before: the driver may give its id to somebody else.
+            await session.end_session()
 
     def close(self) -> None:
         """Nothing of it runs on in the background. The connections are their opener's."""
