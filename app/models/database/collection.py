@@ -25,6 +25,12 @@ def between(first: int, last: int) -> Document:
     return {"$gte": bytes([first]).ljust(32, b"\0"), "$lte": bytes([last]).ljust(32, b"\xff")}
 
 
+def _plan(query: Document) -> Document:
+    """Documents that are asked for by their ids are found by these, whatever else they must be. Left to
+    itself, the server may go through an index that fits the other conditions, and all of it each time."""
+    return {"hint": [("_id", 1)]} if "_id" in query and len(query) > 1 else {}
+
+
 class Collection:
     """The calls that the models use. Each raises DatabaseUnavailable, and DuplicateKey on inserts."""
 
@@ -47,7 +53,7 @@ class Collection:
         session: Session | None = None,
     ) -> list[Document]:
         with translated(session):
-            cursor = self._collection.find(query, fields, sort=sort, limit=limit, session=session)
+            cursor = self._collection.find(query, fields, sort=sort, limit=limit, session=session, **_plan(query))
             return cast("list[Document]", await cursor.to_list(None))
 
     async def stream(
@@ -60,7 +66,7 @@ class Collection:
         session: Session | None = None,
     ) -> AsyncIterator[list[Document]]:
         """The documents in lists of at most `batch`, read as they are asked for."""
-        cursor = self._collection.find(query, fields, sort=sort, batch_size=batch, session=session)
+        cursor = self._collection.find(query, fields, sort=sort, batch_size=batch, session=session, **_plan(query))
         try:
             while True:
                 with translated():
@@ -108,12 +114,14 @@ class Collection:
     async def update_many(self, query: Document, change: Document, *, session: Session | None = None) -> int:
         """How many documents matched."""
         with translated(session):
-            return cast("int", (await self._collection.update_many(query, change, session=session)).matched_count)
+            result = await self._collection.update_many(query, change, session=session, **_plan(query))
+            return cast("int", result.matched_count)
 
     async def delete_many(self, query: Document, *, session: Session | None = None) -> int:
         """How many documents were deleted."""
         with translated(session):
-            return cast("int", (await self._collection.delete_many(query, session=session)).deleted_count)
+            result = await self._collection.delete_many(query, session=session, **_plan(query))
+            return cast("int", result.deleted_count)
 
     async def find_one_and_delete(self, query: Document, *, session: Session | None = None) -> Document | None:
         with translated(session):
