@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,26 @@ def test_a_node_that_is_away(start_server: StartServer, tmp_path: Path) -> None:
     assert result_of("gc", *store, "--grace", 0)["chunksRemoved"] == 1
     assert result_of("check", *store)["clean"]
     assert blob_names(server) == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "stage"), [("gc", "unnamed blobs"), ("check --read-data", "blobs, every byte"), ("usage", "files")]
+)
+def test_on_a_terminal_a_bar_tells_how_far_it_is(embedded: Path, words: str, stage: str) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "app", *words.split(), "--data-dir", str(embedded), "--json"]
+    terminal = {**os.environ, "TERM": "xterm"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=terminal) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # The end of a terminal is an error.
+            while piece := os.read(ours, 1 << 16):
+                shown += piece
+        os.close(ours)
+        assert process.stdout
+        assert json.load(process.stdout)
+    assert process.returncode == 0
+    assert re.search(rf"{stage} .*\d+/\d+", shown.decode()), shown
 
 
 @pytest.mark.parametrize("name", ["gc", "check", "usage"])

@@ -41,7 +41,7 @@ def test_random_kills_lose_and_leak_nothing(tmp_path: Path) -> None:
     end = monotonic() + SECONDS
     load: Load | None = None
     kills = 0
-    while monotonic() < end:
+    while monotonic() < end or kills < 5:
         server = Server(tmp_path, grace=0, gc_interval=0.5, **GENEROUS)
         load = load.on(server) if load else Load(server)
         with ThreadPoolExecutor(1) as pool:
@@ -51,7 +51,6 @@ def test_random_kills_lose_and_leak_nothing(tmp_path: Path) -> None:
             kill_all(server)
         kills += 1
     assert load
-    assert kills >= 5
     assert len(load.kept) + len(load.deleted) > kills
     server = Server(tmp_path, gc_interval=0, **GENEROUS)
     try:
