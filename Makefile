@@ -8,7 +8,7 @@ ARGS   ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo memory collect test check clean
+.PHONY: help run demo memory collect test sanitize check clean
 
 # An environment knows the folder that it was made in; a copied one must not be used.
 $(shell for venv in .venv .venv-dev; do \
@@ -19,6 +19,7 @@ help:
 	@echo 'make demo     show it at work on 1 GiB of real binaries; needs 3.5 GiB of disk for a minute'
 	@echo 'make test     run all tests'
 	@echo 'make check    lint, format, types, import contracts'
+	@echo 'make sanitize test the C extension with address and undefined behaviour sanitizers'
 	@echo 'make memory   measure its peak memory: one upload of 10 GiB, then 50 of 100 MiB at once'
 	@echo 'make collect  measure deleting and collecting, and what that costs uploads'
 	@echo 'make clean    remove environments and caches (not your data)'
@@ -42,6 +43,13 @@ collect: .venv/.ready
 test: .venv-dev/.ready
 	@exec .venv-dev/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
+sanitize: .venv-dev/.ready
+	@set -e; python=.venv-dev/bin/python; built=.venv-dev/lanes-sanitized.so; \
+	$(CC) -O1 -g -Wall -Wextra -Werror -fsanitize=address,undefined -fno-sanitize-recover=all -fPIC -shared \
+		-I"$$($$python -c 'import sysconfig; print(sysconfig.get_path("include"))')" app/streams/_lanes.c -o $$built; \
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 MINI_S3_TEST_LANES=$$built \
+		$$python -m pytest tests/streams/test_lanes.py $(ARGS)
+
 check: .venv-dev/.ready
 	@echo 'lint';             .venv-dev/bin/ruff check --quiet .
 	@echo 'format';           .venv-dev/bin/ruff format --quiet --check .
@@ -55,7 +63,7 @@ clean:
 .venv/.ready: WHAT = .[embedded]
 .venv-dev/.ready: WHAT = .[embedded,dev]
 
-.venv/.ready .venv-dev/.ready: pyproject.toml
+.venv/.ready .venv-dev/.ready: pyproject.toml app/streams/_lanes.c app/streams/_lanes_rounds.h
 	@set -e; \
 	suits='import sys; sys.exit(sys.version_info < (3, 11))'; python=; bare=; \
 	for name in '$(PYTHON)' python3.13 python3.12 python3.11; do \

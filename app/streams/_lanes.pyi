@@ -1,0 +1,6 @@
+from collections.abc import Iterable
+
+from typing_extensions import Buffer
+
+def kinds() -> dict[str, int]: ...
+def digests(kind: str, buffers: Iterable[Buffer], /) -> list[bytes]: ...
