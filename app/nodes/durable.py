@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +12,10 @@ from app.faults import passed
 
 TEMPORARY = ".tmp-"
 """How names of unfinished files begin."""
+
+_DIRECT = getattr(os, "O_DIRECT", 0)
+_ALIGNED = 4096
+"""Bytes of which sizes and addresses must be multiples to be written past the page cache."""
 
 
 def unfinished(path: Path) -> Path:
@@ -27,9 +33,7 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         passed("blob-begun")
         try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
+            _write_all(descriptor, data)
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
@@ -41,6 +45,29 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
         with suppress(OSError):
             left.unlink()
         raise
+
+
+def _write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write past the page cache where file system and data allow it: what is written once, and synced
+    at once, would only be copied there, and push out what is read often."""
+    direct = len(data) % _ALIGNED == 0 and _set_direct(descriptor, on=True)
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except OSError as error:
+            if not direct or error.errno != errno.EINVAL:
+                raise
+            direct = _set_direct(descriptor, on=False)
+
+
+def _set_direct(descriptor: int, *, on: bool) -> bool:
+    """Whether the file is written past the page cache now. Some file systems can't do that."""
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL) & ~_DIRECT
+    with suppress(OSError):
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | (_DIRECT if on else 0))
+        return on and bool(_DIRECT)
+    return False
 
 
 def make_directory(directory: Path) -> None:

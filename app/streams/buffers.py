@@ -1,14 +1,16 @@
 """Memory for bodies on their way in: one budget for the whole process, shared fairly.
 
-Memory is handed out in buffers of one chunk. An upload may hold its share of the budget, which
-shrinks as more uploads run; whoever holds least is served first. An upload that waits holds nothing
-that it could not first send on its way, so that every upload moves and none fails for want of memory.
+Memory is handed out in buffers of one chunk, which begin at page boundaries, as writing past the page
+cache asks for. An upload may hold its share of the budget, which shrinks as more uploads run; whoever
+holds least is served first. An upload that waits holds nothing that it could not first send on its
+way, so that every upload moves and none fails for want of memory.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from mmap import mmap
 
 from app.metrics import BUFFERS
 from app.types import CHUNK_SIZE
@@ -21,9 +23,9 @@ class BufferPool:
         self._unused = memory // CHUNK_SIZE
         self._capacity = self._unused
         self._most = most
-        self._spare: list[bytearray] = []
+        self._spare: list[memoryview] = []
         self._shares: set[Share] = set()
-        self._waiting: list[tuple[Share, asyncio.Future[bytearray]]] = []
+        self._waiting: list[tuple[Share, asyncio.Future[memoryview]]] = []
 
     @property
     def in_use(self) -> int:
@@ -45,13 +47,13 @@ class BufferPool:
     def _over_fair(self, share: Share) -> bool:
         return share.held > self._fair and any(not waiter.done() for _, waiter in self._waiting)
 
-    def _hand_out(self, share: Share) -> bytearray:
+    def _hand_out(self, share: Share) -> memoryview:
         self._unused -= 1
         share.held += 1
         BUFFERS.inc(CHUNK_SIZE)
-        return self._spare.pop() if self._spare else bytearray(CHUNK_SIZE)
+        return self._spare.pop() if self._spare else memoryview(mmap(-1, CHUNK_SIZE))
 
-    def _take_back(self, share: Share, buffers: Sequence[bytearray]) -> None:
+    def _take_back(self, share: Share, buffers: Sequence[memoryview]) -> None:
         self._spare.extend(buffers)
         self._unused += len(buffers)
         share.held -= len(buffers)
@@ -64,8 +66,8 @@ class BufferPool:
             if self._allowed(share):
                 waiter.set_result(self._hand_out(share))
 
-    async def _wait(self, share: Share) -> bytearray:
-        waiter: asyncio.Future[bytearray] = asyncio.get_running_loop().create_future()
+    async def _wait(self, share: Share) -> memoryview:
+        waiter: asyncio.Future[memoryview] = asyncio.get_running_loop().create_future()
         self._waiting.append((share, waiter))
         try:
             return await waiter
@@ -91,14 +93,14 @@ class Share:
         """Whether others wait for memory while this upload holds more than its share."""
         return self._pool._over_fair(self)
 
-    def take_nowait(self) -> bytearray | None:
+    def take_nowait(self) -> memoryview | None:
         return self._pool._hand_out(self) if self._pool._allowed(self) else None
 
-    async def take(self) -> bytearray:
+    async def take(self) -> memoryview:
         """A buffer of `CHUNK_SIZE` bytes, with anything in it."""
         return self.take_nowait() or await self._pool._wait(self)
 
-    def give_back(self, buffers: Sequence[bytearray]) -> None:
+    def give_back(self, buffers: Sequence[memoryview]) -> None:
         if buffers:
             self._pool._take_back(self, buffers)
 

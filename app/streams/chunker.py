@@ -10,7 +10,7 @@ class Filling:
 
     __slots__ = ("_used", "buffer")
 
-    def __init__(self, buffer: bytearray) -> None:
+    def __init__(self, buffer: memoryview) -> None:
         self.buffer = buffer
         self._used = 0
 
@@ -27,4 +27,4 @@ class Filling:
 
     @property
     def chunk(self) -> memoryview:
-        return memoryview(self.buffer)[: self._used]
+        return self.buffer[: self._used]

@@ -1,8 +1,8 @@
 """An upload, from the first body byte to the commit.
 
 Body pieces are cut into chunks (`chunker`) in pooled memory (`buffers`); sixteen full chunks are a
-batch, which is hashed in one call (`hasher`) and linked or written (`dedupe`) while the next one
-fills; its digests join the current page, and a full page is committed. The last pages of an
+batch, which is hashed in one call (`hasher`) and linked or written (`dedupe`) while the next ones
+fill; its digests join the current page, and a full page is committed. The last pages of an
 upload's files go into the same transaction as the files themselves, so that an upload appears
 whole or not at all.
 """
@@ -10,6 +10,7 @@ whole or not at all.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
@@ -35,8 +36,12 @@ T = TypeVar("T")
 BATCH = 16
 """Chunks hashed, looked up and written together."""
 
-MOST_BUFFERS = 3 * BATCH
-"""What one upload may hold: a batch that fills, one on its way, and the last, kept until its page commits."""
+_AT_ONCE = 2
+"""Batches on their way at a time: while one waits for the database the other is at the disks."""
+
+MOST_BUFFERS = (_AT_ONCE + 1) * BATCH
+"""What one upload may hold: a batch that fills and those on their way. The last one that was stored is
+kept, for a commit that finds some of it reclaimed, for as long as its memory is not asked for."""
 
 _PAGE_AGE = 600.0
 """Seconds after which a page is committed although it is not full, so that the first chunks of a
@@ -113,7 +118,7 @@ class Ingest:
         self._tails: list[Page] = []
         self._filling: Filling | None = None
         self._filled: list[Filling] = []
-        self._under_way: asyncio.Task[_Batch] | None = None
+        self._under_way: deque[asyncio.Task[_Batch]] = deque()
         self._step: asyncio.Future[Any] | None = None
         self._kept: _Batch | None = None
         self._page: list[ChunkRef] = []
@@ -143,10 +148,10 @@ class Ingest:
         if self._share.owes:
             # This client may be too slow to need a buffer, and so to give others back, for a long time.
             await self._submit()
-            await self._collect()
+            await self._collect_all()
             self._let_go()
         if self._page_since is not None and monotonic() - self._page_since > _PAGE_AGE:
-            await self._collect()
+            await self._collect_all()
             if self._page:
                 await self._hold_page()
 
@@ -154,7 +159,7 @@ class Ingest:
         if self._filling:
             await self._cut()
         await self._submit()
-        await self._collect()
+        await self._collect_all()
         if self._page:
             self._tails.append(self._close_page())
 
@@ -197,11 +202,10 @@ class Ingest:
         self._filling, self._filled = None, []
         if self._step:
             await asyncio.gather(self._step, return_exceptions=True)
-        if self._under_way:
-            (outcome,) = await asyncio.gather(self._under_way, return_exceptions=True)
+        for outcome in await asyncio.gather(*self._under_way, return_exceptions=True):
             if isinstance(outcome, _Batch):
                 self._give_back(outcome.fillings)
-            self._under_way = None
+        self._under_way.clear()
         self._close()
         try:
             await self._stages.ledger.end_upload(self._hold)
@@ -210,7 +214,7 @@ class Ingest:
 
     # From bytes to batches
 
-    async def _buffer(self) -> bytearray:
+    async def _buffer(self) -> memoryview:
         """Memory for the next chunk. Whoever waits for it holds none that could be freed first."""
         while (buffer := self._share.take_nowait()) is None:
             self._let_go()
@@ -230,13 +234,14 @@ class Ingest:
             await self._submit()
 
     async def _submit(self) -> None:
-        """Send the full chunks on their way; one batch at a time is under way beside the one that fills."""
+        """Send the full chunks on their way, as soon as not too many are."""
         if self._filled:
-            await self._collect()
+            while len(self._under_way) >= _AT_ONCE:
+                await self._collect()
             if self._page_since is None:
                 self._page_since = monotonic()
             batch, self._filled = self._filled, []
-            self._under_way = asyncio.create_task(self._store(batch))
+            self._under_way.append(asyncio.create_task(self._store(batch)))
 
     async def _store(self, fillings: Sequence[Filling]) -> _Batch:
         """Hash and store a batch. It is never cancelled, for threads read the buffers."""
@@ -251,12 +256,14 @@ class Ingest:
         refs = [ChunkRef(digest, len(body)) for digest, body in zip(digests, bodies, strict=True)]
         return _Batch(fillings, refs, chunks, written)
 
+    async def _collect_all(self) -> None:
+        while self._under_way:
+            await self._collect()
+
     async def _collect(self) -> None:
-        """Take the batch that is under way into the page; a full page is committed."""
-        if self._under_way is None:
-            return
-        batch = await asyncio.shield(self._under_way)
-        self._under_way = None
+        """Take the oldest batch that is under way into the page; a full page is committed."""
+        batch = await asyncio.shield(self._under_way[0])
+        self._under_way.popleft()
         self._let_go()
         self._kept = batch
         self.counts.chunks += len(batch.refs)

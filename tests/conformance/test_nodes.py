@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +304,40 @@ async def test_short_writes_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         blob = blob_for(content)
         await node.write(blob, content)
         assert await node.read(blob, 5500) == content
+
+
+@pytest.mark.parametrize("able", [True, False], ids=["able", "unable"])
+async def test_aligned_bytes_are_written_past_the_page_cache_where_that_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, able: bool
+) -> None:
+    """Whatever the file system and the buffer allow, the bytes are right."""
+    write, control = os.write, fcntl.fcntl
+    direct: list[bool] = []
+
+    def spy(descriptor: int, data: memoryview) -> int:
+        direct.append(bool(control(descriptor, fcntl.F_GETFL) & os.O_DIRECT))
+        return write(descriptor, data)
+
+    def refuse(descriptor: int, command: int, flags: int = 0) -> int:
+        if not able and command == fcntl.F_SETFL and flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return control(descriptor, command, flags)
+
+    monkeypatch.setattr(os, "write", spy)
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    pages = memoryview(mmap(-1, 16384))
+    pages[:] = os.urandom(16384)
+    async with closing(directory_node(tmp_path / "n")) as node:
+        for data, how in [
+            (pages, [able]),
+            (pages[1:8193], [True, False] if able else [False]),
+            (pages[:9000], [False]),
+        ]:
+            direct.clear()
+            blob = blob_for(bytes(data))
+            await node.write(blob, data)
+            assert await node.read(blob, len(data)) == data
+            assert direct == how
 
 
 async def test_a_write_is_durable_in_the_right_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

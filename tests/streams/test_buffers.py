@@ -162,8 +162,8 @@ async def test_who_holds_more_than_the_share_owes_it_while_others_wait() -> None
 @dataclass(eq=False)
 class Upload:
     share: Share
-    held: list[bytearray] = field(default_factory=list)
-    waiting: asyncio.Task[bytearray] | None = None
+    held: list[memoryview] = field(default_factory=list)
+    waiting: asyncio.Task[memoryview] | None = None
 
 
 class PoolMachine(RuleBasedStateMachine):

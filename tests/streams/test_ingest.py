@@ -44,7 +44,7 @@ def test_chunks_are_the_slices_of_the_file(content: bytes, data: st.DataObject) 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(chunker, "CHUNK_SIZE", 32)
         chunks: list[bytes] = []
-        filling = Filling(bytearray(32))
+        filling = Filling(memoryview(bytearray(32)))
         rest = memoryview(content)
         while rest:
             cut = data.draw(st.integers(1, len(rest)))
@@ -53,7 +53,7 @@ def test_chunks_are_the_slices_of_the_file(content: bytes, data: st.DataObject) 
                 piece = filling.fill(piece)
                 if filling.full:
                     chunks.append(bytes(filling.chunk))
-                    filling = Filling(bytearray(32))
+                    filling = Filling(memoryview(bytearray(32)))
         chunks += [bytes(filling.chunk)] if filling.chunk else []
     assert chunks == [content[start : start + 32] for start in range(0, len(content), 32)]
 
