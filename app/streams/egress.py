@@ -1,8 +1,9 @@
 """A download, from the file's pages to verified bytes.
 
-Chunks are read in small groups: the documents of a group are looked up in one query, its blobs are
-read at the same time, and hashed in one call, before any of its bytes leave. While one group is
-being sent the next is read ahead, as far as the memory for that, which all downloads share, allows.
+Chunks are read in groups: the documents of a group are looked up in one query, its blobs are read at
+the same time, and hashed in one call, before any of its bytes leave. While one group is being sent the
+next is read ahead, as far as the memory for that, which all downloads share, allows. The first group
+is small, so that the answer begins soon; each further one has twice as many chunks.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from app.types import Blob, ChunkRef, File, Page, PageRef
 
 log = get_logger(__name__)
 
-_GROUP = 4
-"""Chunks read and verified together."""
+_FIRST, _GROUP = 4, 16
+"""Chunks read and verified together, at first and at the most: as many as there are lanes to hash them in."""
 
 _SHARED = 64
 """Chunks that all downloads of a process may hold beyond the two that each is entitled to: one that
@@ -64,12 +65,14 @@ class Egress:
         where none can be reached, DatabaseUnavailable. Whoever stops early closes the generator.
         """
         slices = self._slices(file, start, stop)
-        current = await self._begin(slices)
+        size = _FIRST
+        current = await self._begin(slices, size)
         upcoming: _Group | None = None
         try:
             while current:
                 pieces = await current.pieces
-                upcoming = await self._begin(slices)
+                size = min(2 * size, _GROUP)
+                upcoming = await self._begin(slices, size)
                 for piece in pieces:
                     yield piece
                 self._end(current)
@@ -116,9 +119,9 @@ class Egress:
 
     # Groups
 
-    async def _begin(self, slices: AsyncIterator[_Slice]) -> _Group | None:
-        """Start to read the next group, or None at the end."""
-        extra = min(self._spare, _GROUP - 1)
+    async def _begin(self, slices: AsyncIterator[_Slice], size: int) -> _Group | None:
+        """Start to read the next group, of up to `size` chunks, or None at the end."""
+        extra = min(self._spare, size - 1)
         self._spare -= extra
         group: list[_Slice] = []
         try:
