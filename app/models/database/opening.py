@@ -47,7 +47,7 @@ async def open_database(url: str, name: str, *, initiate: str = "", patience: fl
         try:
             yield database
         finally:
-            database.close()
+            await database.close()
 
 
 @contextmanager

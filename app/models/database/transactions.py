@@ -151,10 +151,11 @@ class Database:
             # Not before: the driver may give its id to somebody else.
             await session.end_session()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Nothing of it runs on in the background. The connections are their opener's."""
         for task in self._endings:
             task.cancel()
+        await asyncio.gather(*self._endings, return_exceptions=True)
 
 
 def _may_pass(label: str, error: PyMongoError, deadline: float) -> bool:
