@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis.errors import FlakyFailure
 
 from app.errors import Damaged
 from app.models.database import Database, open_database
@@ -50,6 +51,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.streams.buffers.CHUNK_SIZE", SIZE)
     monkeypatch.setattr("app.streams.ingest.PAGE_CHUNKS", PAGE)
     monkeypatch.setattr("app.streams.ingest.BATCH", PAGE)
+    # One after the other: what several tasks of an actor do at once is not for a test to choose.
+    monkeypatch.setattr("app.streams.ingest._AT_ONCE", 1)
     monkeypatch.setattr("app.streams.dedupe._PAUSE", 0)
     # To look at the clock is what makes it go on: a naming is respected once, and then taken over.
     monkeypatch.setattr("app.streams.dedupe.monotonic", itertools.count().__next__)
@@ -87,5 +90,6 @@ def test_no_interleaving_loses_or_leaks_anything(explore: Explore) -> None:
 @pytest.mark.parametrize("rule", MUTANTS)
 def test_each_rule_is_needed(explore: Explore, monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
     MUTANTS[rule](monkeypatch)
-    with pytest.raises((AssertionError, Damaged)):
+    # Flaky: it was caught, and not once more, for a task came to its point a moment later.
+    with pytest.raises((AssertionError, Damaged, FlakyFailure)):
         explore(settings(EFFORT, max_examples=2000, derandomize=True, phases=[Phase.generate]))

@@ -246,8 +246,10 @@ class StoreMachine(Model):
         await self._compare_statistics()
 
     def teardown(self) -> None:
-        if sys.exc_info()[0] is None:  # else a step has failed, and says more
+        if sys.exc_info()[0] is None:
             self._house.runner.run(self._end())
+        elif self._open:  # A step has failed, and says more; or Hypothesis has broken the program off.
+            self._house.runner.run(self._open.abort())
 
     async def _end(self) -> None:
         """When all files are deleted and collected, nothing is left."""
