@@ -93,6 +93,11 @@ class Tallies:
         self._totals = database["tallies"]
         self._deltas = database["tally_deltas"]
 
+    async def create_indexes(self) -> None:
+        """None but what each collection has. No snapshot can be read while a collection is being made."""
+        for collection in (self._totals, self._deltas):
+            await collection.create_index([("_id", 1)])
+
     async def record(self, change: Tally, session: Session) -> None:
         await self._deltas.insert_one(change.write(), session=session)
 
