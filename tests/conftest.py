@@ -111,7 +111,7 @@ def start_server(databases: Databases, tmp_path: Path) -> Iterator[StartServer]:
     with databases.fresh() as name, ExitStack() as stack:
 
         def start(**settings: Any) -> Server:
-            shared = {
+            common = {
                 "mongo_url": databases.mongo_url,
                 "mongo_database": name,
                 "redis_url": databases.redis_url,
@@ -119,7 +119,7 @@ def start_server(databases: Databases, tmp_path: Path) -> Iterator[StartServer]:
                 "rate_upload": "1000000/minute",
                 "rate_download": "1000000/minute",
             }
-            server = Server(tmp_path, **(shared | settings))
+            server = Server(tmp_path, **(common | settings))
             stack.callback(server.stop)
             return server
 
