@@ -135,6 +135,13 @@ class File:
     owner: str
     pages: tuple[PageRef, ...]
 
+    @property
+    def only_page(self) -> Page | None:
+        """The page of a file that consists of one chunk: then the content id is the digest of that."""
+        if len(self.pages) == 1 and self.pages[0].chunks == 1:
+            return Page(self.pages[0].id, (ChunkRef(Digest(bytes.fromhex(self.content_id)), self.size),))
+        return None
+
 
 class ContentName:
     """Builds the content id of a file as its chunks go by (design, section 1).

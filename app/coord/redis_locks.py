@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from time import monotonic
@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from app.coord.locks import LocalLocks, Locks
 from app.errors import ConfigError
+from app.gathering import Gathered
 from app.logs import get_logger
 from app.metrics import LOCK_FALLBACKS
 
@@ -34,6 +35,8 @@ _ANSWER = 0.5
 """Seconds within which Redis must answer."""
 _REST = 2.0
 """Seconds for which Redis is left alone after it failed to answer."""
+_TOGETHER = 256
+"""Keys that are asked for in one call which several callers share."""
 _POLL = 0.02, 0.25
 _PREFIX = "mini-s3:lock:"
 
@@ -67,20 +70,18 @@ class RedisLocks(Locks):
         self._token = secrets.token_hex(8)
         self._held: set[str] = set()
         self._rests_until = 0.0
+        self._takings = Gathered(self._take_together, most=_TOGETHER, weigh=len)
+        self._releases = Gathered(self._release_together, most=_TOGETHER, weigh=len)
 
     async def take(self, keys: Iterable[str]) -> set[str]:
         mine = await self._local.take(keys)
         if not mine:
             return mine
-        order = sorted(mine)
-        names = [_PREFIX + key for key in order]
-        lease = int(_LEASE * 1000)
         try:
-            answers = await self._ask(partial(self._client.eval, _TAKE, len(names), *names, self._token, lease))
+            won = await self._takings(mine)
         except BaseException:
             await self._local.release(mine)
             raise
-        won = mine if answers is None else {key for key, answer in zip(order, answers, strict=True) if answer}
         await self._local.release(mine - won)
         self._held |= won
         return won
@@ -90,8 +91,7 @@ class RedisLocks(Locks):
         self._held -= released
         try:
             if released:
-                names = [_PREFIX + key for key in released]
-                await self._ask(lambda: self._client.eval(_RELEASE, len(names), *names, self._token))
+                await self._releases(released)
         finally:
             await self._local.release(released)
 
@@ -114,6 +114,21 @@ class RedisLocks(Locks):
                 return
             pause = min(pause * 2, longest)
 
+    async def _take_together(self, groups: Sequence[set[str]]) -> list[set[str]]:
+        """No key is in two of the groups, for each holds it within the process."""
+        order = sorted(set().union(*groups))
+        answers = await self._eval(_TAKE, order, int(_LEASE * 1000))
+        won = set(order) if answers is None else {key for key, answer in zip(order, answers, strict=True) if answer}
+        return [group & won for group in groups]
+
+    async def _release_together(self, groups: Sequence[set[str]]) -> list[None]:
+        await self._eval(_RELEASE, set().union(*groups))
+        return [None] * len(groups)
+
+    async def _eval(self, script: str, keys: Collection[str], *arguments: int) -> Any:
+        names = [_PREFIX + key for key in keys]
+        return await self._ask(partial(self._client.eval, script, len(names), *names, self._token, *arguments))
+
     async def ping(self) -> bool:
         try:
             async with asyncio.timeout(_ANSWER):
@@ -126,9 +141,7 @@ class RedisLocks(Locks):
         while True:
             await asyncio.sleep(_RENEW)
             if self._held:
-                names = [_PREFIX + key for key in self._held]
-                lease = int(_LEASE * 1000)
-                await self._ask(partial(self._client.eval, _EXTEND, len(names), *names, self._token, lease))
+                await self._eval(_EXTEND, self._held, int(_LEASE * 1000))
 
     async def _ask(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """Redis's answer, or None when it gives none: then it is left alone for a while."""

@@ -11,12 +11,14 @@ the server's time of the last change of state or loss of a reference.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Several
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Literal
 
+from app.gathering import Gathered
 from app.models.database import Database, Document, Session, UpdateOne, between
 from app.models.tallies import NodeTally, Tally
 from app.types import Blob, Digest, Generation, NodeId, new_generation
@@ -25,6 +27,9 @@ State = Literal["pending", "live", "dead", "lost"]
 
 _COPIED = ["live", "lost"]
 """States in which `adding` may stand; the collector sees to it in dead chunks, a naming drops it."""
+
+_TOGETHER = 256
+"""Chunks that a call concerns which several callers share, unless a single one asks for more."""
 
 _UNCLAIMED = ["live", "pending", "lost"]
 _TOUCH = 60_000
@@ -89,6 +94,9 @@ class Chunks:
 
     def __init__(self, database: Database) -> None:
         self._chunks = database["chunks"]
+        self._findings = Gathered(self._find_together, most=_TOGETHER, weigh=len)
+        self._namings = Gathered(self._name_together, most=_TOGETHER, weigh=len)
+        self._livenings = Gathered(self._make_live_together, most=_TOGETHER, weigh=len)
 
     async def create_indexes(self) -> None:
         unreferenced = {"partialFilterExpression": {"refs": 0}, "name": "unreferenced"}
@@ -96,7 +104,15 @@ class Chunks:
         await self._chunks.create_index([("adding.at", 1)], sparse=True)
 
     async def find(self, digests: Iterable[Digest], session: Session | None = None) -> dict[Digest, Chunk]:
-        """The documents that there are, in one query."""
+        """The documents that there are, in one query, which others may share."""
+        wanted = set(digests)
+        return await (self._find(wanted, session) if session else self._findings(wanted))
+
+    async def _find_together(self, groups: Sequence[set[Digest]]) -> list[dict[Digest, Chunk]]:
+        found = await self._find(set().union(*groups))
+        return [{digest: found[digest] for digest in group if digest in found} for group in groups]
+
+    async def _find(self, digests: set[Digest], session: Session | None = None) -> dict[Digest, Chunk]:
         documents = await self._chunks.find({"_id": {"$in": sorted(digests)}}, session=session)
         return {chunk.digest: chunk for chunk in map(Chunk.read, documents)}
 
@@ -129,10 +145,17 @@ class Chunks:
 
         A naming is lost where another writer, or the collector, changed the document meanwhile.
         """
+        if session is None:
+            return await self._namings(namings)
+        (won,) = await self._name_together([namings], session)
+        return won
+
+    async def _name_together(
+        self, groups: Sequence[Sequence[Naming]], session: Session | None = None
+    ) -> list[set[Digest]]:
+        namings = list(chain.from_iterable(groups))
         named = await self._chunks.bulk_update([self._naming(naming) for naming in namings], session=session)
-        if named == len(namings):
-            return {naming.digest for naming in namings}
-        return await self._bearing(namings, "pending")
+        return await self._won(groups, "pending", all_of_them=named == len(namings))
 
     @staticmethod
     def _naming(naming: Naming) -> UpdateOne:
@@ -155,29 +178,37 @@ class Chunks:
 
     async def make_live(self, namings: Sequence[Naming]) -> set[Digest]:
         """Call chunks live whose blobs are durable (rule R6); return those that still bore our naming."""
+        return await self._livenings(namings)
+
+    async def _make_live_together(self, groups: Sequence[Sequence[Naming]]) -> list[set[Digest]]:
         changed = await self._chunks.bulk_update(
             [
                 UpdateOne(
                     {"_id": naming.digest, "gen": naming.generation, "state": "pending"},
                     {"$set": {"state": "live"}, "$currentDate": {"at": True}},
                 )
-                for naming in namings
+                for group in groups
+                for naming in group
             ]
         )
-        if changed == len(namings):
-            return {naming.digest for naming in namings}
-        return await self._bearing(namings, "live")
+        return await self._won(groups, "live", all_of_them=changed == sum(map(len, groups)))
 
-    async def _bearing(self, namings: Sequence[Naming], state: State) -> set[Digest]:
+    async def _won(self, groups: Sequence[Sequence[Naming]], state: State, *, all_of_them: bool) -> list[set[Digest]]:
+        """Of each group, the digests whose documents bear its naming, in this state."""
+        bearing = await self._bearing(groups, state) if not all_of_them else set()
+        return [{naming.digest for naming in group if all_of_them or naming.generation in bearing} for group in groups]
+
+    async def _bearing(self, groups: Sequence[Sequence[Naming]], state: State) -> set[Generation]:
+        namings = list(chain.from_iterable(groups))
         documents = await self._chunks.find(
             {
                 "_id": {"$in": sorted(naming.digest for naming in namings)},
                 "gen": {"$in": [naming.generation for naming in namings]},
                 "state": state,
             },
-            fields={"_id": 1},
+            fields={"gen": 1},
         )
-        return {Digest(document["_id"]) for document in documents}
+        return {Generation(document["gen"]) for document in documents}
 
     async def touch(self, digests: Iterable[Digest]) -> None:
         """Let unreferenced chunks that an upload has just linked wait for its commit (rule R7)."""
@@ -191,16 +222,17 @@ class Chunks:
 
     # References, inside a transaction of the ledger
 
-    async def refer(self, digests: Several[Digest], session: Session) -> int:
-        """Add one reference to each of these chunks that is live (rule R4); return how many were."""
-        return await self._chunks.update_many(
-            {"_id": {"$in": sorted(digests)}, "state": "live"}, {"$inc": {"refs": 1}}, session=session
-        )
+    async def refer(self, references: Mapping[Digest, int], session: Session) -> int:
+        """Add so many references to each of these chunks that is live (rule R4); return how many were."""
+        live = 0
+        for count, digests in _by_count(references):
+            query = {"_id": {"$in": digests}, "state": "live"}
+            live += await self._chunks.update_many(query, {"$inc": {"refs": count}}, session=session)
+        return live
 
     async def release(self, references: Mapping[Digest, int], session: Session) -> None:
         """Take so many references from each of these chunks."""
-        for count in set(references.values()):
-            digests = sorted(digest for digest, number in references.items() if number == count)
+        for count, digests in _by_count(references):
             change = {"$inc": {"refs": -count}, "$currentDate": {"at": True}}
             await self._chunks.update_many({"_id": {"$in": digests}}, change, session=session)
 
@@ -325,6 +357,12 @@ class Chunks:
         await self._chunks.update_one(
             {"_id": digest, "gen": None}, {"$set": document, "$currentDate": {"at": True}}, upsert=True, session=session
         )
+
+
+def _by_count(references: Mapping[Digest, int]) -> Iterator[tuple[int, list[Digest]]]:
+    """The digests that have the same count, for each count."""
+    for count in sorted(set(references.values())):
+        yield count, sorted(digest for digest, number in references.items() if number == count)
 
 
 def _written(blob: Blob) -> Document:

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from app.errors import BadRequest
+from app.gathering import Gathered
 from app.models.database import Database, Document, ObjectId, Session, object_id
 from app.types import File, FileId, PageId, PageRef
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_TOGETHER = 64
+"""Files found in one query for several callers."""
 
 
 def new_file_id() -> FileId:
@@ -90,6 +93,7 @@ class Files:
 
     def __init__(self, database: Database) -> None:
         self._files = database["files"]
+        self._findings = Gathered(self._find_together, most=_TOGETHER)
 
     async def create_indexes(self) -> None:
         await self._files.create_index([("createdAt", -1), ("_id", -1)])
@@ -101,8 +105,12 @@ class Files:
 
     async def find(self, file_id: str) -> File | None:
         key = object_id(file_id)
-        document = await self._files.find_one({"_id": key}) if key else None
-        return _read(document) if document else None
+        return await self._findings(key) if key else None
+
+    async def _find_together(self, keys: Sequence[ObjectId]) -> list[File | None]:
+        documents = await self._files.find({"_id": {"$in": list(set(keys))}})
+        files = {document["_id"]: _read(document) for document in documents}
+        return [files.get(key) for key in keys]
 
     async def find_by_content(self, content_id: str) -> File | None:
         document = await self._files.find_one({"contentId": content_id})

@@ -7,13 +7,15 @@ They keep two sums exact (rule R4): `chunk.refs` is the number of pages that hol
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 
 from app.errors import MiniS3Error, UploadInterrupted
 from app.faults import passed, pause
-from app.models.chunks import Chunks, nodes_of
+from app.gathering import Gathered
+from app.models.chunks import Chunk, Chunks, nodes_of
 from app.models.database import Database, Session
 from app.models.files import Files
 from app.models.pages import Pages
@@ -40,6 +42,44 @@ class Hold:
     pages: set[PageId] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    """What one upload wants to be committed."""
+
+    hold: Hold
+    files: Sequence[File]
+    tails: Sequence[Page]
+
+    @property
+    def changes(self) -> Counter[PageId]:
+        """What is added to the references of each page: one for each file, less what the upload held."""
+        changes = Counter(page for file in self.files for page in {ref.id for ref in file.pages})
+        changes.subtract(self.hold.pages)
+        return changes
+
+    @property
+    def weight(self) -> int:
+        """Documents that it concerns, about."""
+        return len(self.files) + sum(len(page.chunks) for page in self.tails)
+
+
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """Pages that are not stored yet, or hold no chunks any more, and the chunks in them that there are."""
+
+    new: Mapping[PageId, Page]
+    found: Mapping[Digest, Chunk]
+
+    def not_live(self, pages: Iterable[Page]) -> set[Digest]:
+        """The chunks that these pages can't be linked to."""
+        wanted = {ref.digest for page in pages if page.id in self.new for ref in page.chunks}
+        return {digest for digest in wanted if (found := self.found.get(digest)) is None or found.state != "live"}
+
+
+_TOGETHER = 1024
+"""Documents that the commits of one transaction concern, unless a single one concerns more."""
+
+
 class Ledger:
     """All methods raise DatabaseUnavailable; those that commit pages raise ChunksNotLive."""
 
@@ -50,6 +90,7 @@ class Ledger:
         self._files = Files(database)
         self._uploads = Uploads(database)
         self._tallies = Tallies(database)
+        self._commits = Gathered(self._commit_together, most=_TOGETHER, weigh=lambda commit: commit.weight)
 
     async def now(self) -> datetime:
         """The time by the database's clock, to the millisecond: the same for all gateways."""
@@ -62,7 +103,10 @@ class Ledger:
 
         async def work(session: Session) -> None:
             tally = Tally()
-            await self._refer({page.id: 1}, {page.id: page}, tally, session)
+            links = await self._look([page], session)
+            if lacking := links.not_live([page]):
+                raise ChunksNotLive(lacking)
+            await self._refer({page.id: 1}, links, tally, session)
             if not await self._uploads.hold(hold.upload, page.id, first=not hold.pages, session=session):
                 raise _ended()
             await self._tallies.record(tally, session)
@@ -73,26 +117,41 @@ class Ledger:
     async def commit_files(self, hold: Hold, files: Sequence[File], tails: Sequence[Page]) -> None:
         """Commit files with their last pages, all or none, and end the upload that held the others.
 
-        `tails` are the pages that the upload does not hold yet. Raises UploadInterrupted if the
-        upload was ended meanwhile.
+        `tails` are the pages that the upload does not hold yet. Uploads that are committed at the same
+        time go into one transaction, each as if it were alone. Raises UploadInterrupted if the upload
+        was ended meanwhile.
         """
-        held_by = Counter(page for file in files for page in {ref.id for ref in file.pages})
-        held_by.subtract(hold.pages)
-        stored = {page.id: page for page in tails}
-
         await pause("commit-begun")
+        await self._commits(_Commit(hold, files, tails))
+        await pause("committed")
 
-        async def work(session: Session) -> None:
+    async def _commit_together(self, commits: Sequence[_Commit]) -> list[MiniS3Error | None]:
+        return await self._database.transaction(lambda session: self._commit(commits, session))
+
+    async def _commit(self, commits: Sequence[_Commit], session: Session) -> list[MiniS3Error | None]:
+        """Commit all that can be; say of each of the others why not."""
+        links = await self._look(chain.from_iterable(commit.tails for commit in commits), session)
+        refusals = [await self._refusal(commit, links, session) for commit in commits]
+        accepted = [commit for commit, refusal in zip(commits, refusals, strict=True) if refusal is None]
+        files = [file for commit in accepted for file in commit.files]
+        if files:
             tally = Tally(files=len(files), logical=sum(file.size for file in files))
-            if hold.pages and await self._uploads.end(hold.upload, session) is None:
-                raise _ended()
-            await self._refer({page: refs for page, refs in held_by.items() if refs}, stored, tally, session)
+            changes: Counter[PageId] = Counter()
+            for commit in accepted:
+                changes.update(commit.changes)
+            await self._refer(changes, links, tally, session)
             passed("commit-half-done")
             await self._files.insert(files, session)
             await self._tallies.record(tally, session)
+        return refusals
 
-        await self._database.transaction(work)
-        await pause("committed")
+    async def _refusal(self, commit: _Commit, links: _Links, session: Session) -> MiniS3Error | None:
+        """Why an upload can't be committed; if it can, it has ended now."""
+        if lacking := links.not_live(commit.tails):
+            return ChunksNotLive(lacking)
+        if commit.hold.pages and await self._uploads.end(commit.hold.upload, session) is None:
+            return _ended()
+        return None
 
     async def end_upload(self, hold: Hold) -> None:
         """Give up an upload: what it held is released at once."""
@@ -150,22 +209,27 @@ class Ledger:
 
         return await self._database.transaction(work)
 
-    async def _refer(
-        self, changes: Mapping[PageId, int], new: Mapping[PageId, Page], tally: Tally, session: Session
-    ) -> None:
-        for page_id in sorted(await self._pages.refer(changes, session)):
-            await self._link_chunks(new[page_id], tally, session)
-            await self._pages.insert(new[page_id], changes[page_id], session)
+    async def _look(self, pages: Iterable[Page], session: Session) -> _Links:
+        wanted = {page.id: page for page in pages}
+        stored = await self._pages.stored(wanted, session) if wanted else set()
+        new = {page_id: page for page_id, page in wanted.items() if page_id not in stored}
+        digests = {ref.digest for page in new.values() for ref in page.chunks}
+        return _Links(new, await self._chunks.find(digests, session) if digests else {})
 
-    async def _link_chunks(self, page: Page, tally: Tally, session: Session) -> None:
-        digests = {chunk.digest for chunk in page.chunks}
-        found = await self._chunks.find(digests, session)
-        live = {digest for digest, chunk in found.items() if chunk.state == "live"}
-        if await self._chunks.refer(digests, session) != len(digests):
-            raise ChunksNotLive(digests - live)
-        for chunk in found.values():
+    async def _refer(self, changes: Mapping[PageId, int], links: _Links, tally: Tally, session: Session) -> None:
+        """Add to the references of pages. New ones are stored, and refer to their chunks (rule R4)."""
+        new = {page_id: links.new[page_id] for page_id in changes if page_id in links.new}
+        held = Counter(digest for page in new.values() for digest in {ref.digest for ref in page.chunks})
+        known = {page_id: refs for page_id, refs in changes.items() if refs and page_id not in new}
+        linked = await self._chunks.refer(held, session)
+        shared = await self._pages.refer(known, session)
+        if (linked, shared) != (len(held), len(known)):
+            raise RuntimeError("what was live and stored in this very reading is not any more")
+        for digest in held:
+            chunk = links.found[digest]
             if not chunk.refs:
                 tally.count_chunk(chunk.size, nodes_of(chunk))
+        await self._pages.insert(((page, changes[page.id]) for page in new.values()), session)
 
 
 def _ended() -> UploadInterrupted:

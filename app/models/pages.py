@@ -10,12 +10,17 @@ reading it needs no session.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.models.database import Database, Document, Session, between
+from app.gathering import Gathered
+from app.models.database import Database, Document, Session, UpdateOne, between
 from app.types import Page, PageId
+
+_TOGETHER = 32
+"""Pages read in one query for several callers: up to 36 KiB each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class Pages:
 
     def __init__(self, database: Database) -> None:
         self._pages = database["pages"]
+        self._readings = Gathered(self._read_together, most=_TOGETHER)
 
     async def create_indexes(self) -> None:
         nobody = {"partialFilterExpression": {"refs": 0}, "name": "held by nobody"}
@@ -48,13 +54,16 @@ class Pages:
 
     async def read(self, page_id: PageId) -> Page | None:
         """The page, or None where there is none or it does not hold what its id says."""
-        document = await self._pages.find_one({"_id": page_id}, fields={"packed": 1})
-        if document is None:
-            return None
-        try:
-            return Page.unpack(page_id, document["packed"])
-        except ValueError:
-            return None
+        return await self._readings(page_id)
+
+    async def _read_together(self, page_ids: Sequence[PageId]) -> list[Page | None]:
+        documents = await self._pages.find({"_id": {"$in": sorted(set(page_ids))}}, fields={"packed": 1})
+        pages: dict[PageId, Page] = {}
+        for document in documents:
+            page_id = PageId(document["_id"])
+            with suppress(ValueError):
+                pages[page_id] = Page.unpack(page_id, document["packed"])
+        return [pages.get(page_id) for page_id in page_ids]
 
     async def packed(self, page_ids: Iterable[PageId], session: Session) -> dict[PageId, bytes]:
         """What the pages that there are pack, not verified."""
@@ -79,23 +88,40 @@ class Pages:
 
     # Inside a transaction of the ledger
 
-    async def insert(self, page: Page, refs: int, session: Session) -> None:
-        """Store a page that is not there, or take back to use one that was released."""
-        await self._pages.update_one(
-            {"_id": page.id, "$or": [{"refs": None}, {"released": True}]},
-            {"$set": {"packed": page.pack(), "refs": refs}, "$unset": {"released": ""}, "$currentDate": {"at": True}},
-            upsert=True,
+    async def stored(self, page_ids: Iterable[PageId], session: Session) -> set[PageId]:
+        """Those of the pages that are stored and hold their chunks."""
+        query = {"_id": {"$in": sorted(page_ids)}, "released": None}
+        documents = await self._pages.find(query, fields={"_id": 1}, session=session)
+        return {PageId(document["_id"]) for document in documents}
+
+    async def insert(self, pages: Iterable[tuple[Page, int]], session: Session) -> None:
+        """Store pages that are not there, or take back to use those that were released; each with
+        so many references."""
+        await self._pages.bulk_update(
+            [
+                UpdateOne(
+                    {"_id": page.id, "$or": [{"refs": None}, {"released": True}]},
+                    {
+                        "$set": {"packed": page.pack(), "refs": refs},
+                        "$unset": {"released": ""},
+                        "$currentDate": {"at": True},
+                    },
+                    upsert=True,
+                )
+                for page, refs in pages
+            ],
             session=session,
         )
 
-    async def refer(self, changes: Mapping[PageId, int], session: Session) -> set[PageId]:
-        """Add to the references of each page; return those that are not stored, or hold no chunks any more."""
-        missing = set()
-        for page_id in sorted(changes):
-            change = {"$inc": {"refs": changes[page_id]}, "$currentDate": {"at": True}}
-            if not await self._pages.update_one({"_id": page_id, "released": None}, change, session=session):
-                missing.add(page_id)
-        return missing
+    async def refer(self, changes: Mapping[PageId, int], session: Session) -> int:
+        """Add to the references of each page that is stored; return how many were."""
+        return await self._pages.bulk_update(
+            [
+                UpdateOne({"_id": page_id, "released": None}, {"$inc": {"refs": refs}, "$currentDate": {"at": True}})
+                for page_id, refs in changes.items()
+            ],
+            session=session,
+        )
 
     async def release(self, page_ids: Iterable[PageId], session: Session) -> None:
         """Take one reference from each of these pages."""

@@ -110,7 +110,7 @@ class Egress:
             offset += page_ref.size
 
     async def _page(self, file: File, ref: PageRef) -> Page:
-        page = await self._pages.read(ref.id)
+        page = file.only_page or await self._pages.read(ref.id)
         if page is None:
             DAMAGE.labels("page").inc()
             log.error("damage found", kind="page", page=ref.id.hex(), file=file.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Collection as Several
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +11,8 @@ import pytest
 
 from app.models.chunks import Chunk, Chunks, Naming
 from app.models.database import Document, Session, UpdateOne
-from app.types import Digest, Generation
+from app.models.ledger import _Links
+from app.types import Digest, Generation, Page
 
 
 def _write_then_name(patch: pytest.MonkeyPatch) -> None:
@@ -57,10 +58,16 @@ def _name_alike(patch: pytest.MonkeyPatch) -> None:
 def _refer_to_anything(patch: pytest.MonkeyPatch) -> None:
     """R4: a commit does not ask whether the chunks are live."""
 
-    async def refer(self: Chunks, digests: Several[Digest], session: Session) -> int:
-        return await self._chunks.update_many({"_id": {"$in": sorted(digests)}}, {"$inc": {"refs": 1}}, session=session)
+    async def refer(self: Chunks, references: Mapping[Digest, int], session: Session) -> int:
+        query = {"_id": {"$in": sorted(references)}}
+        await self._chunks.update_many(query, {"$inc": {"refs": 1}}, session=session)
+        return len(references)
+
+    def not_live(self: _Links, pages: Iterable[Page]) -> set[Digest]:
+        return set()
 
     patch.setattr(Chunks, "refer", refer)
+    patch.setattr(_Links, "not_live", not_live)
 
 
 def _claim_what_was_seen(patch: pytest.MonkeyPatch) -> None:

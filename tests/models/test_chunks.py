@@ -145,7 +145,7 @@ async def test_references_are_added_to_live_chunks_only(database: Database) -> N
     await Chunks(database).name([naming(3), naming(4)])
     await call_dead(database, 4)
     wanted = {digest_of(number) for number in range(1, 6)}
-    assert await database.transaction(lambda session: Chunks(database).refer(wanted, session)) == 2
+    assert await database.transaction(lambda session: Chunks(database).refer(dict.fromkeys(wanted, 1), session)) == 2
     documents = await Chunks(database).find(wanted)
     assert {digest: chunk.refs for digest, chunk in documents.items()} == {
         digest_of(number): refs for number, refs in ((1, 1), (2, 1), (3, 0), (4, 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from types import NoneType
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from app.errors import UploadInterrupted
 from app.models.chunks import Chunks
 from app.models.database import Database
-from app.models.ledger import ChunksNotLive, Hold, Ledger
+from app.models.ledger import ChunksNotLive, Hold, Ledger, _Commit
 from app.models.pages import Pages
 from app.models.tallies import Tallies
 from app.types import FileId, Page
@@ -66,7 +67,7 @@ async def test_sums_stay_exact_through_any_history(database: Database, seed: int
 @pytest.mark.parametrize("state", ["pending", "dead", "absent"])
 @pytest.mark.parametrize("how", ["hold", "commit"])
 async def test_a_commit_asserts_that_every_chunk_is_live(database: Database, state: str, how: str) -> None:
-    """Rule R4. Seen to fail when `_link_chunks` does not compare what is live with what is asked."""
+    """Rule R4. Seen to fail when `_Links.not_live` finds nothing, and `refer` takes any chunk."""
     await make_live(database, 1, 2)
     if state != "absent":
         await Chunks(database).name([naming(3)])
@@ -200,6 +201,41 @@ async def test_many_commits_that_share_a_chunk_all_end_well(database: Database) 
     assert (await Chunks(database).find([digest_of(0)]))[digest_of(0)].refs == 24
 
 
+async def test_of_commits_in_one_transaction_each_is_refused_or_done_for_itself(database: Database) -> None:
+    """Equal pages, pages that share chunks, a chunk that is not live, an upload that was ended, one that
+    holds pages: together as if each were alone. Seen to fail when one refusal was raised for all."""
+    await make_live(database, *range(1, 8))
+    await Chunks(database).name([naming(9)])
+    ledger, ended, holding = Ledger(database), Hold(), Hold()
+    await ledger.hold_page(ended, page_of(1))
+    await ledger.end_upload(ended)
+    await ledger.hold_page(holding, page_of(2, 3))
+    fresh, same, shared, lacking = page_of(4, 5), page_of(4, 5), page_of(5, 6), page_of(6, 7, 9)
+    wishes = [
+        (Hold(), [fresh], [fresh]),
+        (ended, [page_of(1)], []),
+        (Hold(), [same], [same]),
+        (Hold(), [lacking], [lacking]),
+        (holding, [page_of(2, 3), shared], [shared]),
+    ]
+    files = [file_of(*pages) for _, pages, _ in wishes]
+    outcomes = await ledger._commit_together(
+        [_Commit(hold, [file], tails) for (hold, _, tails), file in zip(wishes, files, strict=True)]
+    )
+    assert [type(outcome) for outcome in outcomes] == [
+        NoneType,
+        UploadInterrupted,
+        NoneType,
+        ChunksNotLive,
+        NoneType,
+    ]
+    assert isinstance(outcomes[3], ChunksNotLive)
+    assert outcomes[3].digests == {digest_of(9)}
+    stored = {str(file["_id"]) for file in await database["files"].find({})}
+    assert stored == {files[number].id for number in (0, 2, 4)}
+    await recount(database)
+
+
 async def test_two_commits_of_one_new_page(database: Database) -> None:
     await make_live(database, 1, 2)
     ledger, page = Ledger(database), page_of(1, 2)
@@ -213,11 +249,11 @@ async def test_a_page_that_another_commit_just_inserted_is_found_on_the_next_att
     await make_live(database, 1)
     ledger, page = Ledger(database), page_of(1)
     await ledger.commit_files(Hold(), [file_of(page)], [page])
-    real, blind = Pages.refer, [True]
+    real, blind = Pages.stored, [True]
 
-    async def overlook_once(self: Pages, changes: Any, session: Any) -> Any:
-        return set(changes) if blind and blind.pop() else await real(self, changes, session)
+    async def overlook_once(self: Pages, page_ids: Any, session: Any) -> Any:
+        return set() if blind and blind.pop() else await real(self, page_ids, session)
 
-    monkeypatch.setattr(Pages, "refer", overlook_once)
+    monkeypatch.setattr(Pages, "stored", overlook_once)
     await ledger.commit_files(Hold(), [file_of(page)], [page])
     await recount(database)

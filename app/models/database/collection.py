@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo import UpdateOne
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from app.models.database.errors import translated
 
@@ -137,8 +137,11 @@ class Collection:
     async def bulk_update(self, operations: Sequence[UpdateOne], *, session: Session | None = None) -> int:
         """Run all operations, in no order; return how many upserted or matched a document.
 
-        An upsert that meets an existing document of the same id counts as not matched.
+        An upsert that meets an existing document of the same id counts as not matched. In a
+        transaction it makes all of it be tried again.
         """
+        if not operations:
+            return 0
         with translated(session):
             try:
                 result = await self._collection.bulk_write(operations, ordered=False, session=session)
@@ -147,6 +150,8 @@ class Collection:
                 duplicates = all(problem["code"] == _DUPLICATE_KEY for problem in details.get("writeErrors", []))
                 if not duplicates or details.get("writeConcernErrors"):
                     raise
+                if session is not None:
+                    raise DuplicateKeyError(str(error), _DUPLICATE_KEY, details) from error
                 return cast("int", details["nUpserted"] + details["nMatched"])
             return cast("int", result.upserted_count + result.matched_count)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from random import uniform
@@ -16,6 +16,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 
 from app.errors import DatabaseUnavailable
+from app.gathering import Gathered
 from app.models.database.collection import Collection, Session
 from app.models.database.errors import translated
 
@@ -30,6 +31,8 @@ _DUPLICATES = 4
 """Times that it is tried again because of a duplicate key, which may also be there to stay."""
 _LIFETIME = 60.0
 """Seconds after which a server ends an open transaction by itself, if not set otherwise."""
+_ASKERS = 1000
+"""Those who may share one reading of the server's clock."""
 _KNOCK = 0.5
 """Seconds between two tries to reach a server that was away."""
 
@@ -46,6 +49,7 @@ class Database:
             read_preference=ReadPreference.PRIMARY,
         )
         self._endings: set[asyncio.Task[None]] = set()
+        self._clock = Gathered(self._read_clock, most=_ASKERS)
 
     def __getitem__(self, name: str) -> Collection:
         return Collection(self._database[name])
@@ -59,10 +63,13 @@ class Database:
 
     async def now(self) -> datetime:
         """The time by the server's clock, the only one that ages are measured with."""
+        return await self._clock(None)
+
+    async def _read_clock(self, askers: Sequence[None]) -> list[datetime]:
         with translated():
             answer = await self._client.admin.command("hello")
             # Answers to commands come without the client's time zone.
-            return cast("datetime", answer["localTime"]).replace(tzinfo=UTC)
+            return [cast("datetime", answer["localTime"]).replace(tzinfo=UTC)] * len(askers)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Session]:
