@@ -48,11 +48,18 @@ class Node(ABC):
         """
 
     @abstractmethod
-    async def read(self, blob: Blob, size: int) -> bytes:
-        """The blob's bytes, exactly `size` of them; the caller checks the digest.
+    async def read_into(self, blob: Blob, buffer: memoryview) -> None:
+        """Fill the buffer with the blob's bytes; the caller checks the digest.
 
-        Raises BlobMissing, and BlobDamaged where the blob is longer or shorter.
+        Raises BlobMissing, and BlobDamaged where the blob is longer or shorter. Whoever cancels the
+        call gives the buffer up: it may still be written to.
         """
+
+    async def read(self, blob: Blob, size: int) -> memoryview:
+        """The blob's bytes, exactly `size` of them; otherwise as `read_into`."""
+        data = memoryview(bytearray(size))
+        await self.read_into(blob, data)
+        return data
 
     @abstractmethod
     async def unlink(self, blobs: Sequence[Blob]) -> None:

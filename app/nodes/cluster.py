@@ -84,10 +84,16 @@ class Cluster:
             raise
         member.state = "active"
 
-    async def read(self, blob: Blob, size: int) -> bytes:
+    async def read(self, blob: Blob, size: int) -> memoryview:
         """As `Node.read`."""
+        data = memoryview(bytearray(size))
+        await self.read_into(blob, data)
+        return data
+
+    async def read_into(self, blob: Blob, buffer: memoryview) -> None:
+        """As `Node.read_into`."""
         try:
-            return await self._member(blob.node).node.read(blob, size)
+            await self._member(blob.node).node.read_into(blob, buffer)
         except (BlobMissing, BlobDamaged):
             raise
         except NodeError as error:

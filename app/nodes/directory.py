@@ -43,8 +43,8 @@ class DirectoryNode(Node):
     async def write(self, blob: Blob, data: bytes | memoryview) -> None:
         await self._run(lambda: write_durably(self.path(blob), data))
 
-    async def read(self, blob: Blob, size: int) -> bytes:
-        return await self._run(lambda: _read_exactly(self.path(blob), size))
+    async def read_into(self, blob: Blob, buffer: memoryview) -> None:
+        await self._run(lambda: _read_exactly(self.path(blob), buffer))
 
     async def unlink(self, blobs: Sequence[Blob]) -> None:
         await self._run(lambda: self._unlink(blobs))
@@ -113,14 +113,13 @@ def _listed(node: NodeId, folder: Path) -> Iterator[Stored]:
                     yield Stored(blob, entry.stat(follow_symlinks=False).st_size, blob.name == entry.name)
 
 
-def _read_exactly(path: Path, size: int) -> bytes:
-    """Raises BlobDamaged where the file is longer or shorter than `size`."""
+def _read_exactly(path: Path, buffer: memoryview) -> None:
+    """Raises BlobDamaged where the file is longer or shorter than the buffer."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        actual = os.fstat(descriptor).st_size
-        data = os.read(descriptor, size) if actual == size else b""
+        size = os.fstat(descriptor).st_size
+        filled = os.readv(descriptor, [buffer]) if size == len(buffer) else 0
     finally:
         os.close(descriptor)
-    if actual != size or len(data) != size:
-        raise BlobDamaged(f"{path} has {actual} bytes instead of {size}")
-    return data
+    if not size == filled == len(buffer):
+        raise BlobDamaged(f"{path} has {size} bytes instead of {len(buffer)}")

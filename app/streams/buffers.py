@@ -1,6 +1,7 @@
-"""Memory for bodies on their way in: one budget for the whole process, shared fairly.
+"""Memory for bodies: on their way in within one budget for the whole process, shared fairly; on their
+way out lent, and used again as soon as nobody looks at it.
 
-Memory is handed out in buffers of one chunk, which begin at page boundaries, as writing past the page
+On the way in, memory is handed out in buffers of one chunk, which begin at page boundaries, as writing past the page
 cache asks for. An upload may hold its share of the budget, which shrinks as more uploads run; whoever
 holds least is served first. An upload that waits holds nothing that it could not first send on its
 way, so that every upload moves and none fails for want of memory.
@@ -10,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from ctypes import c_ubyte
 from mmap import mmap
+from weakref import finalize
 
 from app.metrics import BUFFERS
 from app.types import CHUNK_SIZE
@@ -107,3 +110,36 @@ class Share:
     def close(self) -> None:
         """The upload has ended; it holds no buffer any more."""
         self._pool._close(self)
+
+
+_SMALL = 64 << 10
+"""Bytes up to which memory is not worth keeping."""
+
+_Loan = c_ubyte * CHUNK_SIZE
+
+
+class Loans:
+    """Memory for chunks on their way out. Fresh memory costs more than what is read into it: the kernel
+    clears it page by page. So up to `most` buffers are kept.
+
+    A server may keep a piece for longer than the call that sends it, and none says when it lets go.
+    Therefore each loan is an object of its own over the same memory: every view of a piece, and every
+    view of that, holds it, and when it goes the memory is free.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._free: list[mmap] = []
+
+    def lend(self, size: int) -> memoryview:
+        """Memory of `size` bytes, at most `CHUNK_SIZE`, with anything in it, for as long as it is held."""
+        if size <= _SMALL:
+            return memoryview(bytearray(size))
+        memory = self._free.pop() if self._free else mmap(-1, CHUNK_SIZE)
+        loan = _Loan.from_buffer(memory)
+        finalize(loan, self._take_back, memory).atexit = False
+        return memoryview(loan).cast("B")[:size]
+
+    def _take_back(self, memory: mmap) -> None:
+        if len(self._free) < self._most:
+            self._free.append(memory)

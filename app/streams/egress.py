@@ -18,6 +18,7 @@ from app.metrics import DAMAGE
 from app.models.chunks import Chunk, Chunks
 from app.models.pages import Pages
 from app.nodes.cluster import Cluster
+from app.streams.buffers import Loans
 from app.streams.hasher import Hasher
 from app.types import Blob, ChunkRef, File, Page, PageRef
 
@@ -57,6 +58,7 @@ class Egress:
         self._cluster = cluster
         self._hasher = hasher
         self._spare = _SHARED
+        self._memory = Loans(_SHARED)
 
     async def read(self, file: File, start: int, stop: int) -> AsyncGenerator[memoryview, None]:
         """The file's bytes from `start` to `stop`, each piece verified.
@@ -157,17 +159,19 @@ class Egress:
         for ref, data, digest in zip(refs.values(), readings, digests, strict=True):
             good = data is not None and digest == ref.digest
             bodies[ref.digest] = data if data is not None and good else await self._any_copy(ref)
-        return [memoryview(bodies[piece.ref.digest])[piece.start : piece.stop] for piece in group]
+        return [bodies[piece.ref.digest][piece.start : piece.stop] for piece in group]
 
-    async def _first_copy(self, ref: ChunkRef, chunk: Chunk | None) -> bytes | None:
+    async def _first_copy(self, ref: ChunkRef, chunk: Chunk | None) -> memoryview | None:
         if chunk is None or chunk.state != "live" or not chunk.blobs:
             return None
+        data = self._memory.lend(ref.size)
         try:
-            return await self._cluster.read(chunk.blobs[0], ref.size)
+            await self._cluster.read_into(chunk.blobs[0], data)
         except NodeError:
             return None
+        return data
 
-    async def _any_copy(self, ref: ChunkRef) -> bytes:
+    async def _any_copy(self, ref: ChunkRef) -> memoryview:
         """The chunk by whichever copy is good; its document is read afresh, for copies may have moved."""
         chunk = (await self._chunks.find([ref.digest])).get(ref.digest)
         if chunk is None or chunk.state != "live" or not chunk.blobs:

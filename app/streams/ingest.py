@@ -316,7 +316,7 @@ class Ingest:
             await self._to_its_end(self._stages.deduper.store({digest: data}))
         await self._to_its_end(self._stages.deduper.store({digest: kept[digest] for digest in digests - lost}))
 
-    async def _salvage(self, chunk: Chunk | None) -> bytes | None:
+    async def _salvage(self, chunk: Chunk | None) -> memoryview | None:
         """The bytes of a chunk that is being removed, if a blob of it can still be read."""
         if chunk is None:
             return None

@@ -126,7 +126,7 @@ class BlobAudit:
         for at in range(0, len(blobs), _BATCH):
             batch = blobs[at : at + _BATCH]
             bodies = await asyncio.gather(*(self._read(blob, size) for blob, size in batch))
-            digests = await self._hasher.digests([body if isinstance(body, bytes) else b"" for body in bodies])
+            digests = await self._hasher.digests([b"" if isinstance(body, Finding) else body for body in bodies])
             for (blob, size), body, digest in zip(batch, bodies, digests, strict=True):
                 if isinstance(body, Finding):
                     suspects.append(body)
@@ -136,7 +136,7 @@ class BlobAudit:
             progress.advance(len(batch))
         return suspects
 
-    async def _read(self, blob: Blob, size: int) -> bytes | Finding:
+    async def _read(self, blob: Blob, size: int) -> memoryview | Finding:
         try:
             return await self._cluster.read(blob, size)
         except BlobMissing:

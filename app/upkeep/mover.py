@@ -55,7 +55,7 @@ class Mover:
         await pause("switched")
         return True
 
-    async def good(self, blob: Blob, size: int) -> bytes | None:
+    async def good(self, blob: Blob, size: int) -> memoryview | None:
         """The blob's bytes, if they are what its name says."""
         try:
             data = await self._cluster.read(blob, size)

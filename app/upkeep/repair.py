@@ -121,7 +121,7 @@ class Repair:
         await self._deduper.store({digest: data})
         return True
 
-    async def _rescued(self, chunk: Chunk) -> bytes | None:
+    async def _rescued(self, chunk: Chunk) -> memoryview | None:
         for node in self._cluster.node_ids:
             try:
                 listed = await self._cluster.list_blobs(node, chunk.digest[0])

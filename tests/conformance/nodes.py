@@ -21,14 +21,14 @@ class MemoryNode(Node):
     async def write(self, blob: Blob, data: bytes | memoryview) -> None:
         self.blobs[blob.name] = bytes(data)
 
-    async def read(self, blob: Blob, size: int) -> bytes:
+    async def read_into(self, blob: Blob, buffer: memoryview) -> None:
         try:
             data = self.blobs[blob.name]
         except KeyError:
             raise BlobMissing(f"{blob.name} is missing") from None
-        if len(data) != size:
-            raise BlobDamaged(f"{blob.name} has {len(data)} bytes instead of {size}")
-        return data
+        if len(data) != len(buffer):
+            raise BlobDamaged(f"{blob.name} has {len(data)} bytes instead of {len(buffer)}")
+        buffer[:] = data
 
     async def unlink(self, blobs: Sequence[Blob]) -> None:
         for blob in blobs:
@@ -79,14 +79,15 @@ class FaultyNode(Node):
         await self._answer(self.faults.write)
         await self.behind.write(blob, data)
 
-    async def read(self, blob: Blob, size: int) -> bytes:
+    async def read_into(self, blob: Blob, buffer: memoryview) -> None:
         await self._answer(self.faults.read)
         if blob.name in self.faults.lost:
             raise BlobMissing(f"{blob.name} is missing")
         if blob.name in self.faults.short:
-            raise BlobDamaged(f"{blob.name} has {size - 1} bytes instead of {size}")
-        data = await self.behind.read(blob, size)
-        return bytes([data[0] ^ 1]) + data[1:] if data and blob.name in self.faults.flipped else data
+            raise BlobDamaged(f"{blob.name} has {len(buffer) - 1} bytes instead of {len(buffer)}")
+        await self.behind.read_into(blob, buffer)
+        if buffer and blob.name in self.faults.flipped:
+            buffer[0] ^= 1
 
     async def unlink(self, blobs: Sequence[Blob]) -> None:
         await self._answer(self.faults.unlink)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from tests.e2e.helpers import MIB, SECURITY, assert_problem, byteranges, distinct
+from tests.e2e.helpers import MIB, SECURITY, Wire, assert_problem, byteranges, distinct
 from tests.support import Server
 
 NAME = "Ein Töst “file”.bin"
@@ -56,6 +57,22 @@ def test_the_whole_file(server: Server, stored: Stored, which: int) -> None:
     assert answer.headers["accept-ranges"] == "bytes"
     assert answer.headers["content-disposition"].startswith("attachment; filename=")
     assert "filename*=UTF-8''Ein%20T%C3%B6st%20%E2%80%9Cfile%E2%80%9D.bin" in answer.headers["content-disposition"]
+
+
+def test_a_slow_reader_gets_its_own_bytes_while_others_read_theirs(server: Server, stored: Stored) -> None:
+    """Memory of what the server has sent is used again; of what it only means to send it is not."""
+    slow = distinct(24, 5)
+    path = f"/api/files/{server.upload(slow, 'slow')['file']['id']}"
+    with Wire(server) as wire:
+        wire.head("GET", path)
+        response = http.client.HTTPResponse(wire.socket, method="GET")
+        response.begin()
+        received = b""
+        for _ in range(6):
+            received += response.read(4 * MIB)
+            for _ in range(2):
+                assert server.client.get(stored.path).content == stored.content
+        assert received + response.read() == slow
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["by id", "by content"])

@@ -89,14 +89,14 @@ async def test_leaving_early_gives_memory_back(open_store: OpenStore) -> None:
 
 async def test_reading_ahead_is_bounded(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     started = 0
-    real = Cluster.read
+    real = Cluster.read_into
 
-    async def counted(self: Cluster, blob: Blob, size: int) -> bytes:
+    async def counted(self: Cluster, blob: Blob, buffer: memoryview) -> None:
         nonlocal started
         started += 1
-        return await real(self, blob, size)
+        await real(self, blob, buffer)
 
-    monkeypatch.setattr(Cluster, "read", counted)
+    monkeypatch.setattr(Cluster, "read_into", counted)
     async with open_store() as parts:
         file = await store_cut(parts, os.urandom(100_000), [1000] * 99, 100)
         async with aclosing(parts.store.read(file, 0, file.size)) as pieces:
@@ -154,12 +154,12 @@ async def test_a_bad_copy_is_made_up_for_by_a_good_one(open_store: OpenStore, tm
 async def test_a_copy_that_moved_is_found(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The document changes between the look-up and the read, as when a node is drained."""
     content = os.urandom(5000)
-    real = Cluster.read
+    real = Cluster.read_into
     moved = False
     async with open_store() as parts:
         file = await store_cut(parts, content, [], 1)
 
-        async def move_first(self: Cluster, blob: Blob, size: int) -> bytes:
+        async def move_first(self: Cluster, blob: Blob, buffer: memoryview) -> None:
             nonlocal moved
             if not moved:
                 moved = True
@@ -168,9 +168,9 @@ async def test_a_copy_that_moved_is_found(open_store: OpenStore, monkeypatch: py
                 change: Any = {"$set": {"gen": to.generation, "blobs": [{"node": to.node, "gen": to.generation}]}}
                 await parts.store._chunks._chunks.update_one({"_id": blob.digest}, change)
                 await self.unlink([blob])
-            return await real(self, blob, size)
+            await real(self, blob, buffer)
 
-        monkeypatch.setattr(Cluster, "read", move_first)
+        monkeypatch.setattr(Cluster, "read_into", move_first)
         assert await read(parts, file, 0, 5000) == content
 
 
@@ -178,10 +178,10 @@ async def test_a_node_that_does_not_answer_is_no_damage(open_store: OpenStore, m
     async with open_store() as parts:
         file = await store_cut(parts, os.urandom(100), [], 1)
 
-        async def fail(*_: Any) -> bytes:
+        async def fail(*_: Any) -> None:
             raise NodeError("away")
 
-        monkeypatch.setattr(Cluster, "read", fail)
+        monkeypatch.setattr(Cluster, "read_into", fail)
         with pytest.raises(NodesUnavailable):
             await read(parts, file, 0, 100)
 

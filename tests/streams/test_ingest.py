@@ -291,7 +291,7 @@ async def test_chunks_reclaimed_before_the_commit_are_stored_again(
     open_store: OpenStore, size: int, unlink: bool
 ) -> None:
     content = os.urandom(size)
-    async with open_store() as parts:
+    async with open_store(gc_interval=0) as parts:
         async with parts.store.upload() as upload:
             await write(upload, content)
             await reclaim(parts, unlink=unlink)
@@ -302,7 +302,7 @@ async def test_chunks_reclaimed_before_the_commit_are_stored_again(
 
 async def test_an_upload_whose_bytes_are_gone_asks_for_them_again(open_store: OpenStore) -> None:
     content = os.urandom((2 * BATCH + 3) * MIB)
-    async with open_store() as parts:
+    async with open_store(gc_interval=0) as parts:
         with pytest.raises(UploadInterrupted):
             async with parts.store.upload() as upload:
                 await write(upload, content)
