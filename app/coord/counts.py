@@ -127,8 +127,7 @@ class Counts:
             now = monotonic()
             if not self._untold or now < self._rests_until:
                 return
-            batch = {key: self._untold.pop(key) for key in list(islice(reversed(self._untold), _BATCH))}
-            batch = {key: count for key, count in batch.items() if count.ends > now}
+            batch = _open_ones({key: self._untold.pop(key) for key in list(islice(reversed(self._untold), _BATCH))})
             try:
                 await self._exchange(batch, now)
             except (RedisError, OSError, TimeoutError) as error:
@@ -164,11 +163,15 @@ class Counts:
 
     def _open(self, key: str, length: float) -> Count:
         if len(self._counts) >= self._sweep_at:
-            now = monotonic()
-            self._counts = {key: count for key, count in self._counts.items() if count.ends > now}
+            self._counts, self._untold = _open_ones(self._counts), _open_ones(self._untold)
             self._sweep_at = max(_SWEEP, 2 * len(self._counts))
         count = self._counts[key] = Count(length)
         return count
+
+
+def _open_ones(counts: dict[str, Count]) -> dict[str, Count]:
+    now = monotonic()
+    return {key: count for key, count in counts.items() if count.ends > now}
 
 
 @asynccontextmanager
