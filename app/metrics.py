@@ -8,13 +8,14 @@ scrape of any worker gives the sum of all.
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-__all__ = ["CONTENT_TYPE_PLAIN_0_0_4", "exposition", "forget_dead_workers"]
+__all__ = ["CONTENT_TYPE_PLAIN_0_0_4", "exposition", "forget_dead_workers", "note_request"]
 
 REQUESTS = Counter("mini_s3_requests", "Answers sent", ["method", "route", "status"])
 LATENCY = Histogram(
@@ -33,6 +34,19 @@ NODE_ERRORS = Counter("mini_s3_node_errors", "Calls on storage nodes that failed
 DAMAGE = Counter("mini_s3_damage_found", "Chunks that could not be read back as they were stored", ["kind"])
 BUFFERS = Gauge("mini_s3_buffers_bytes", "Buffer memory that uploads hold", multiprocess_mode="livesum")
 LOCK_FALLBACKS = Counter("mini_s3_lock_fallbacks", "Times that locks went on without Redis")
+
+
+def note_request(method: str, route: str, status: int, seconds: float) -> None:
+    """Count one answer. All three that name it must be of few values: each combination is kept for ever."""
+    answers, latency = _children(method, route, status)
+    answers.inc()
+    latency.observe(seconds)
+
+
+@cache
+def _children(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    # `labels` makes strings of its arguments, builds a key and takes a lock.
+    return REQUESTS.labels(method, route, status), LATENCY.labels(method, route)
 
 
 def exposition() -> bytes:

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp
 from app import faults
 from app.api.app import Parts, build_api
 from app.api.limits import RateLimits
+from app.coord.counts import open_counts
 from app.coord.locks import LocalLocks, Locks
 from app.coord.redis_locks import open_redis_locks
 from app.errors import ConfigError, MiniS3Error
@@ -98,9 +99,8 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
         await stack.enter_async_context(_in_background(schedule.run_for_ever()))
         limits = RateLimits(
             {"api": settings.rate_api, "upload": settings.rate_upload, "download": settings.rate_download},
-            assignment.redis_url,
+            await stack.enter_async_context(open_counts(assignment.redis_url)),
         )
-        stack.callback(limits.close)
         yield Parts(
             Store(stages, Egress(pages, chunks, cluster, hasher), Files(database), pages),
             statistics,

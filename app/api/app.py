@@ -51,15 +51,16 @@ def _routes(parts: Parts, idle_timeout: float) -> list[Route | Mount]:
     upload, download, files = Upload(parts.store, idle_timeout), Download(parts.store), Files(parts.store)
     service = Service(parts.statistics, parts.readiness)
     return [
-        Route("/api/upload", guard("upload", upload.endpoint), methods=["POST"]),
-        Route("/api/files", guard("api", files.list_files), methods=["GET"]),
-        Route("/api/files/{id}/info", guard("api", files.info), methods=["GET"]),
-        Route("/api/files/{id}/manifest", guard("api", files.manifest), methods=["GET"]),
+        # In the order in which they are tried: what is asked for most often is first.
         Route(
             "/api/files/{id}",
             _by_method({"GET": guard("download", download.by_id), "DELETE": guard("api", files.delete)}),
             methods=["GET", "DELETE"],
         ),
+        Route("/api/upload", guard("upload", upload.endpoint), methods=["POST"]),
+        Route("/api/files", guard("api", files.list_files), methods=["GET"]),
+        Route("/api/files/{id}/info", guard("api", files.info), methods=["GET"]),
+        Route("/api/files/{id}/manifest", guard("api", files.manifest), methods=["GET"]),
         Route("/api/content/{id}", guard("download", download.by_content), methods=["GET", "HEAD"]),
         Route("/api/stats", guard("api", service.stats), methods=["GET"]),
         Route("/health", service.health, methods=["GET"]),

@@ -58,8 +58,8 @@ class Download:
         if request.method == "HEAD":
             return Response(status_code=status, headers=headers)
         body = _Body(self._store, file, parts, closing)
-        await body.open()
-        return Verified(status, headers, body)
+        whole = await body.open(int(headers["Content-Length"]))
+        return Verified(status, headers, body) if whole is None else Response(whole, status, headers)
 
     @staticmethod
     def _framed(file: File, ranges: Sequence[ByteRange] | None, headers: dict[str, str]) -> tuple[int, Parts, bytes]:
@@ -86,8 +86,14 @@ class _Body:
         self._pieces = self._read(store, file, parts, closing)
         self._first: bytes | memoryview | None = None
 
-    async def open(self) -> None:
-        self._first = await anext(self._pieces, None)
+    async def open(self, size: int) -> bytes | memoryview | None:
+        """Read the first piece. Return it if it is all of the `size` bytes, and nothing went wrong behind it."""
+        self._first = first = await anext(self._pieces, None)
+        if first is None or len(first) < size:
+            return None
+        self._first = None
+        await anext(self._pieces, None)
+        return first
 
     async def pieces(self) -> AsyncGenerator[bytes | memoryview, None]:
         async with aclosing(self._pieces):

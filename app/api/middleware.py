@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import random
+from collections.abc import Iterable
 from time import perf_counter
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -11,7 +12,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.logs import bind, get_logger
-from app.metrics import BYTES_IN, BYTES_OUT, LATENCY, REQUESTS
+from app.metrics import BYTES_IN, BYTES_OUT, note_request
 
 log = get_logger(__name__)
 
@@ -35,6 +36,10 @@ _SECURITY = {
     "X-Permitted-Cross-Domain-Policies": "none",
     "X-XSS-Protection": "0",
 }
+_SECURITY_HEADERS = [(name.lower().encode(), value.encode()) for name, value in _SECURITY.items()]
+_SECURITY_NAMES = frozenset(name for name, _ in _SECURITY_HEADERS)
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 
 _LINGER = 10.0
 _LINGER_IDLE = 2.0
@@ -51,7 +56,8 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope["request_id"] = request_id = secrets.token_hex(8)
+        # It must be unlike others, not secret: asking the kernel would give up the interpreter's lock each time.
+        scope["request_id"] = request_id = f"{random.getrandbits(64):016x}"
         started = perf_counter()
         status, received, sent, answered = 0, 0, 0, False
 
@@ -65,10 +71,7 @@ class RequestContext:
             nonlocal status, sent, answered
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                for name, value in _SECURITY.items():
-                    headers.setdefault(name, value)
+                message["headers"] = _surrounded(message.get("headers", ()), request_id)
             else:
                 sent += len(message.get("body", b""))
             await send(message)
@@ -87,14 +90,24 @@ class RequestContext:
                 _note(scope, status, received, sent, perf_counter() - started)
 
 
+def _surrounded(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    """An answer's headers with ours behind them; of the security headers it may have set its own."""
+    own = {name for name, _ in headers}
+    security: Iterable[tuple[bytes, bytes]] = _SECURITY_HEADERS
+    if not own.isdisjoint(_SECURITY_NAMES):
+        security = (header for header in _SECURITY_HEADERS if header[0] not in own)
+    return [*headers, (b"x-request-id", request_id.encode()), *security]
+
+
 def _note(scope: Scope, status: int, received: int, sent: int, seconds: float) -> None:
     route = scope.get("route")
     template = getattr(route, "path", "other") if isinstance(route, BaseRoute) else "other"
-    method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS") else "other"
-    REQUESTS.labels(method, template, status).inc()
-    LATENCY.labels(method, template).observe(seconds)
-    BYTES_IN.inc(received)
-    BYTES_OUT.inc(sent)
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    note_request(method, template, status, seconds)
+    if received:
+        BYTES_IN.inc(received)
+    if sent:
+        BYTES_OUT.inc(sent)
     log.info(
         "request",
         method=scope["method"],
@@ -146,8 +159,8 @@ class Linger:
 
 
 def _has_body(scope: Scope) -> bool:
-    headers = Headers(scope=scope)
-    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+    headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
+    return any(name == b"transfer-encoding" or (name == b"content-length" and size != b"0") for name, size in headers)
 
 
 async def _swallow(receive: Receive) -> None:

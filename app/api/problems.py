@@ -38,19 +38,19 @@ def problem(request: Request, error: MiniS3Error) -> Response:
     return _document(request, status, error.code, error.message, headers)
 
 
-def on_error(request: Request, error: Exception) -> Response:
+async def on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, MiniS3Error)  # noqa: S101 - registered for this class only
     return problem(request, error)
 
 
-def on_http_exception(request: Request, error: Exception) -> Response:
+async def on_http_exception(request: Request, error: Exception) -> Response:
     """Starlette's own answers: no such route, method not allowed."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
     code = _CODES.get(error.status_code, "bad-request")
     return _document(request, error.status_code, code, error.detail, dict(error.headers or {}))
 
 
-def on_fault(request: Request, _error: Exception) -> Response:
+async def on_fault(request: Request, _error: Exception) -> Response:
     """A fault of ours, which goes on to the log."""
     detail = "Something went wrong in the server. The administrator finds details in the log."
     return _document(request, 500, MiniS3Error.code, detail, {})

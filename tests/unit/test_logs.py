@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,3 +105,39 @@ def test_text_is_for_people_and_tells_no_secrets() -> None:
 
 def test_off_a_terminal_auto_is_json() -> None:
     assert len(events("log.info('x')", form="auto")) == 1
+
+
+def test_the_facts_of_the_process_and_the_keys_keep_their_order() -> None:
+    inside, library = logged(
+        "with bind(request='r'):\n  log.info('inside', size=5)\nlogging.getLogger('other').info('outside')"
+    ).splitlines()
+    keys = list(json.loads(inside))
+    assert (keys[:2], set(keys[2:4])) == (["size", "event"], {"worker", "request"})
+    assert keys[4:] == ["logger", "level", "timestamp"]
+    assert list(json.loads(library)) == ["event", "worker", "logger", "level", "timestamp"]
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_whatever_is_logged_gets_a_line(form: str) -> None:
+    said = logged("log.info('odd', name='a\\udcff', number=1 << 70, key={1: {2}}, at=object)", form=form)
+    assert said.count("\n") == 1
+    for word in ("odd", r"a\udcff", str(1 << 70), "{2}", "object"):
+        assert word in said
+
+
+def test_each_event_is_one_write() -> None:
+    """Several processes share standard error, and their lines must not mix."""
+    lines = logged(
+        "import os\nwrites = []\nwrite = os.write\n"
+        "os.write = lambda file, line: (writes.append(line), write(file, line))[1]\n"
+        "log.info('a', long='x' * 100_000)\nlog.info('b')\nos.write = write\n"
+        "log.info('seen', ends=[line.count(b'\\n') for line in writes])"
+    ).splitlines()
+    assert json.loads(lines[-1])["ends"] == [1, 1]
+
+
+def test_standard_error_that_takes_nothing_fails_nobody() -> None:
+    program = BEFORE.format(level="info", form="json") + "log.info('x')\nlogging.warning('y')\nprint('went on')"
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=full, check=False)
+    assert done.stdout == b"went on\n"
