@@ -17,22 +17,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from app.errors import ConfigError
+from app.coord.redis_client import ANSWER, open_client
 from app.logs import get_logger
 
 log = get_logger(__name__)
 
 EXCHANGE = 0.05
 """Seconds between two exchanges."""
-_ANSWER = 0.5
-"""Seconds within which Redis must answer."""
 _REST = 2.0
 """Seconds for which Redis is left alone after it failed to answer."""
 _BATCH = 500
@@ -154,7 +149,7 @@ class Counts:
         for count in batch.values():
             words += (count.ours, max(1, int((count.ends - now) * 1000)), int(count.length * 1000))
         names = [_PREFIX + key for key in batch]
-        async with asyncio.timeout(_ANSWER):
+        async with asyncio.timeout(ANSWER):
             answers = await self._client.eval(_TELL, len(names), *names, *words)
         for (key, count), ours, answer in zip(batch.items(), told, answers, strict=True):
             count.take(ours, answer)
@@ -183,18 +178,12 @@ async def open_counts(url: str) -> AsyncIterator[Counts]:
     if not url:
         yield Counts()
         return
-    try:
-        client = Redis.from_url(
-            url, socket_timeout=_ANSWER, socket_connect_timeout=_ANSWER, retry=Retry(NoBackoff(), 0)
-        )
-    except ValueError as error:
-        raise ConfigError(f"MINI_S3_REDIS_URL can't be used: {error}") from error
-    counts = Counts(client)
-    exchange = asyncio.create_task(counts.exchange_for_ever())
-    try:
-        yield counts
-    finally:
-        exchange.cancel()
-        with suppress(asyncio.CancelledError):
-            await exchange
-        await cast("Any", client).aclose()
+    async with open_client(url) as client:
+        counts = Counts(client)
+        exchange = asyncio.create_task(counts.exchange_for_ever())
+        try:
+            yield counts
+        finally:
+            exchange.cancel()
+            with suppress(asyncio.CancelledError):
+                await exchange

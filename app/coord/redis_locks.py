@@ -1,4 +1,4 @@
-"""Single flight among all workers, through Redis. The one module that knows redis-py.
+"""Single flight among all workers, through Redis.
 
 A lock is a key with a lease, which its process renews; when a process dies, its locks end with the
 lease. While Redis is away, locks hold within each process only, and two processes may write the
@@ -13,15 +13,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from app.coord.locks import LocalLocks, Locks
-from app.errors import ConfigError
+from app.coord.redis_client import ANSWER, open_client
 from app.gathering import Gathered
 from app.logs import get_logger
 from app.metrics import LOCK_FALLBACKS
@@ -31,8 +28,6 @@ log = get_logger(__name__)
 _LEASE = 10.0
 """Seconds that a lock outlives its process."""
 _RENEW = _LEASE / 4
-_ANSWER = 0.5
-"""Seconds within which Redis must answer."""
 _REST = 2.0
 """Seconds for which Redis is left alone after it failed to answer."""
 _TOGETHER = 256
@@ -131,7 +126,7 @@ class RedisLocks(Locks):
 
     async def ping(self) -> bool:
         try:
-            async with asyncio.timeout(_ANSWER):
+            async with asyncio.timeout(ANSWER):
                 return bool(await self._client.ping())
         except (RedisError, OSError):
             return False
@@ -148,7 +143,7 @@ class RedisLocks(Locks):
         if monotonic() < self._rests_until:
             return None
         try:
-            async with asyncio.timeout(_ANSWER):
+            async with asyncio.timeout(ANSWER):
                 return await call()
         except (RedisError, OSError) as error:
             self._rests_until = monotonic() + _REST
@@ -160,18 +155,12 @@ class RedisLocks(Locks):
 @asynccontextmanager
 async def open_redis_locks(url: str) -> AsyncIterator[RedisLocks]:
     """Raises ConfigError where the URL can't be used; a Redis that is away is no error."""
-    try:
-        client = Redis.from_url(
-            url, socket_timeout=_ANSWER, socket_connect_timeout=_ANSWER, retry=Retry(NoBackoff(), 0)
-        )
-    except ValueError as error:
-        raise ConfigError(f"MINI_S3_REDIS_URL can't be used: {error}") from error
-    locks = RedisLocks(client)
-    renewal = asyncio.create_task(locks.renew_for_ever())
-    try:
-        yield locks
-    finally:
-        renewal.cancel()
-        with suppress(asyncio.CancelledError):
-            await renewal
-        await cast("Any", client).aclose()
+    async with open_client(url) as client:
+        locks = RedisLocks(client)
+        renewal = asyncio.create_task(locks.renew_for_ever())
+        try:
+            yield locks
+        finally:
+            renewal.cancel()
+            with suppress(asyncio.CancelledError):
+                await renewal
