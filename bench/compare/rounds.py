@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import TypeVar
 
 from bench.compare import load
+from bench.compare.bare import SEED
 from bench.compare.figures import (
     AT_ONCE,
     BARE,
@@ -24,10 +25,10 @@ from bench.compare.figures import (
     DOWN_COLD,
     KNOWN,
     NEW,
-    OURS,
     P99,
     PER_SECOND,
     RATE,
+    SEAWEED,
     SMALL_DOWN,
     SMALL_UP,
     UNEVEN,
@@ -77,6 +78,9 @@ class Systems:
 
     def stores(self, number: int) -> list[System]:
         return [each for each in self.all(number) if each.name != BARE]
+
+    def servers(self, number: int) -> list[MiniS3 | Seaweed | Bare]:
+        return _turned([self.mini_s3, self.seaweed, self.bare], number)
 
     def gateways(self, number: int) -> list[MiniS3 | Seaweed]:
         return _turned([self.mini_s3, self.seaweed], number)
@@ -134,8 +138,8 @@ def run_round(number: int, systems: Systems, plan: Plan, results: Results, tell:
     tell(AT_ONCE)
     _many(systems.gateways(number), number, plan, results)
     tell(f"{SMALL_UP}, {SMALL_DOWN}")
-    for gateway in systems.gateways(number):
-        _small(gateway, plan, results)
+    for each in systems.servers(number):
+        _small(each, plan, results)
 
 
 def _upload(system: System, data: bytes, name: str, step: str, results: Results) -> str:
@@ -186,26 +190,27 @@ def _many(gateways: Sequence[MiniS3 | Seaweed], round_number: int, plan: Plan, r
             _checked_download(gateway, key, part)
 
 
-def _small(gateway: MiniS3 | Seaweed, plan: Plan, results: Results) -> None:
+def _small(server: MiniS3 | Seaweed | Bare, plan: Plan, results: Results) -> None:
     settle()
-    uploads = _uploads(gateway, plan)
+    uploads = _uploads(server, plan)
     up = load.run(uploads)
-    results.add(SMALL_UP, PER_SECOND, gateway.name, up.per_second)
-    results.add(SMALL_UP, P99, gateway.name, up.p99_ms)
-    results.add(SMALL_UP, BUSY, gateway.name, up.busy)
+    _add(SMALL_UP, server, up, results)
     settle()
-    down = load.run(
-        load.Load("get", uploads.address, uploads.seed, _SMALL, plan.connections, plan.seconds, paths=up.paths)
-    )
-    results.add(SMALL_DOWN, PER_SECOND, gateway.name, down.per_second)
-    results.add(SMALL_DOWN, P99, gateway.name, down.p99_ms)
-    results.add(SMALL_DOWN, BUSY, gateway.name, down.busy)
+    seed, paths = (SEED, ("/same/0",)) if server.name == BARE else (uploads.seed, up.paths)
+    down = load.run(load.Load("get", server.address, seed, _SMALL, plan.connections, plan.seconds, paths=paths))
+    _add(SMALL_DOWN, server, down, results)
 
 
-def _uploads(gateway: MiniS3 | Seaweed, plan: Plan) -> load.Load:
+def _add(step: str, server: System, done: load.Done, results: Results) -> None:
+    results.add(step, PER_SECOND, server.name, done.per_second)
+    results.add(step, P99, server.name, done.p99_ms)
+    results.add(step, BUSY, server.name, done.busy)
+
+
+def _uploads(server: MiniS3 | Seaweed | Bare, plan: Plan) -> load.Load:
     seed = secrets.token_hex(8)
-    kind, prefix = ("form", "") if gateway.name == OURS else ("put", f"/bench/{seed}-")
-    return load.Load(kind, gateway.address, seed, _SMALL, plan.connections, plan.seconds, prefix)
+    kind, prefix = ("put", f"/bench/{seed}-") if server.name == SEAWEED else ("form", "")
+    return load.Load(kind, server.address, seed, _SMALL, plan.connections, plan.seconds, prefix)
 
 
 def ceiling(address: str, plan: Plan) -> float:
