@@ -156,6 +156,7 @@ def test_those_that_do_not_end_by_themselves_are_killed(
 ) -> None:
     monkeypatch.setattr(module, "STALE_PATIENCE", 0.1)
     sleeper.send_signal(signal.SIGSTOP)
+    os.waitpid(sleeper.pid, os.WUNTRACED)  # Until it has stopped, SIGTERM may still end it.
     left_by_a_killed_server(data, temporary, mongod=identity(sleeper))
 
     async def main() -> None:
