@@ -9,7 +9,7 @@ ARGS   ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo memory collect bench test sanitize check clean
+.PHONY: help run demo memory collect micro scale bench test sanitize check clean
 
 # An environment knows the folder that it was made in; a copied one must not be used.
 $(shell for venv in .venv .venv-dev .venv-bench; do \
@@ -23,6 +23,8 @@ help:
 	@echo 'make sanitize test the C extension with address and undefined behaviour sanitizers'
 	@echo 'make memory   measure its peak memory: one upload of 10 GiB, then 50 of 100 MiB at once'
 	@echo 'make collect  measure deleting and collecting, and what that costs uploads'
+	@echo 'make micro    measure single stages: hashing, cutting, forms, lookups, commits; each beside the least it could take'
+	@echo 'make scale    measure it with one worker beside as many as there are cores; needs 10 GiB for 2 minutes'
 	@echo 'make bench    compare it with SeaweedFS, GridFS and a handler that stores nothing; needs 22 GiB for 6 minutes'
 	@echo 'make clean    remove environments and caches (not your data)'
 	@echo
@@ -41,6 +43,12 @@ memory: .venv/.ready
 
 collect: .venv/.ready
 	@exec .venv/bin/python -m bench.collect $(ARGS)
+
+micro: .venv-dev/.ready
+	@exec .venv-dev/bin/python -m bench.micro $(ARGS)
+
+scale: .venv/.ready
+	@exec .venv/bin/python -m bench.scale $(ARGS)
 
 bench: .venv-bench/.ready
 	@exec .venv-bench/bin/python -m bench.compare $(ARGS)

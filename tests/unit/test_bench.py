@@ -1,8 +1,9 @@
-"""The demonstration, on a tiny scale."""
+"""The demonstration, on a tiny scale, and the micro-benchmarks, unmeasured."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -176,6 +177,27 @@ def test_memory_counts_worker_and_supervisor_against_the_budget() -> None:
     text = _printed(memory_table([measured]))
     assert "upload 50 x 100 MiB at once" in text
     assert "201" in text
+
+
+# ---- single stages
+
+
+def test_every_micro_benchmark_runs() -> None:
+    """Once each and unmeasured. They check what the stages answer."""
+    made = subprocess.run(
+        [sys.executable, "-m", "bench.micro", "--benchmark-disable"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+        timeout=120,
+        check=False,
+    )
+    assert made.returncode == 0, made.stdout
+    assert re.search(r"\d+ passed in", made.stdout)
+    assert "skipped" not in made.stdout
 
 
 # ---- the whole

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -62,6 +64,17 @@ def results() -> Results:
         made.add(SMALL_UP, P99, OURS, 20)
         made.add(SMALL_UP, P99, SEAWEED, 10)
     return made
+
+
+@pytest.fixture
+def about() -> dict[str, Any]:
+    return {
+        "machine": {"cores": 2, "processor": "A & B <fast>"},
+        "versions": versions(),
+        "plan": asdict(PLAN),
+        "generatorCeiling": 1,
+        "seconds": 9,
+    }
 
 
 def _printed(*things: object) -> str:
@@ -133,21 +146,65 @@ def test_numbers_have_as_many_digits_as_mean_something() -> None:
     assert [number(each) for each in (1234.5, 100, 99.94, 10, 1.234)] == ["1,234", "100", "99.9", "10.0", "1.23"]
 
 
-def test_the_chart_is_well_formed_and_stays_inside(results: Results) -> None:
-    root = ElementTree.fromstring(chart.draw(results, "2 cores, A & B <fast>"))
-    space = "{http://www.w3.org/2000/svg}"
-    texts = [each.text for each in root.iter(f"{space}text")]
-    assert root.tag == f"{space}svg"
-    assert {*SYSTEMS, NEW, AT_ONCE, RATE, PER_SECOND, "2 cores, A & B <fast>", "600"} <= set(texts)
-    assert P99 not in texts
-    bars = [each for each in root.iter(f"{space}rect") if "x" in each.attrib]
-    assert len(bars) == len(SYSTEMS) + 4 + 1 + 1
-    assert all(float(bar.attrib["x"]) + float(bar.attrib["width"]) <= float(root.attrib["width"]) for bar in bars)
-    assert all(0 <= float(bar.attrib["y"]) < float(root.attrib["height"]) for bar in bars)
+SVG = "{http://www.w3.org/2000/svg}"
 
 
-def test_json_has_every_sample_and_every_goal(tmp_path: Path, results: Results) -> None:
-    about = {"machine": machine(), "versions": versions(), "plan": {"rounds": 3}, "generatorCeiling": 1, "seconds": 9}
+@pytest.fixture
+def root(about: dict[str, Any], results: Results) -> ElementTree.Element:
+    return ElementTree.fromstring(chart.draw(report(results, about)))
+
+
+def _x(element: ElementTree.Element) -> float:
+    return float(element.attrib["x"])
+
+
+def _y(element: ElementTree.Element) -> float:
+    return float(element.attrib["y"])
+
+
+def test_the_chart_has_a_bar_with_figure_and_name_for_each_system(root: ElementTree.Element) -> None:
+    texts = [each.text or "" for each in root.iter(f"{SVG}text")]
+    assert {"600 Mini-S3", "200 SeaweedFS", "250 GridFS", "1,100 bare handler", "6,000 Mini-S3"} <= set(texts)
+    assert {NEW, AT_ONCE, SMALL_UP} <= set(texts)
+    assert [text for text in texts if RATE in text or "requests/s" in text] == [
+        "Large files, MB/s (longer is better)",
+        "Small files, requests/s (longer is better)",
+    ]
+    assert not any(P99 in text for text in texts)
+    assert "2 cores, A & B <fast>." in texts
+    bars = [each for each in root.iter(f"{SVG}rect") if each.attrib["fill"] != "#ffffff"]
+    assert len(bars) == len(SYSTEMS) + 1 + 1
+    assert len({bar.attrib["fill"] for bar in bars}) == len(SYSTEMS)
+
+
+def test_what_the_chart_draws_stays_inside_it_and_nothing_overlaps(root: ElementTree.Element) -> None:
+    card, *bars = root.iter(f"{SVG}rect")
+    texts = list(root.iter(f"{SVG}text"))
+    width, height = (float(root.attrib[name]) for name in ("width", "height"))
+    assert width <= 800
+    assert (float(card.attrib["width"]), float(card.attrib["height"])) == (width - 1, height - 1)
+    assert all(_x(bar) + float(bar.attrib["width"]) <= width for bar in bars)
+    for text in texts:
+        long = 7.5 * len(text.text or "")  # pixels, of a wide typeface
+        start = _x(text) - (long if text.attrib.get("text-anchor") == "end" else 0)
+        assert 0 <= start < start + long <= width, text.text
+        assert 12 <= _y(text) <= height - 4, text.text
+    for column in (bars, [text for text in texts if _x(text) == _x(texts[0])]):
+        tops = [_y(each) for each in column]
+        assert all(below - above >= 14 for above, below in pairwise(tops))
+    for bar in bars:
+        (label,) = (each for each in texts if "text-anchor" not in each.attrib and 0 < _y(each) - _y(bar) < 14)
+        assert _x(label) > _x(bar) + float(bar.attrib["width"])
+
+
+def test_the_chart_in_the_repository_is_drawn_from_the_figures_beside_it() -> None:
+    """`python -m bench.compare.chart` draws it."""
+    told = json.loads((chart.RESULT / "compare.json").read_text())
+    assert (chart.RESULT / "compare.svg").read_text() == chart.draw(told)
+
+
+def test_json_has_every_sample_and_every_goal(tmp_path: Path, results: Results, about: dict[str, Any]) -> None:
+    about |= {"machine": machine()}
     write(results, about, tmp_path / "new")
     told = json.loads((tmp_path / "new" / "compare.json").read_text())
     assert told == json.loads(json.dumps(report(results, about)))

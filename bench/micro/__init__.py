@@ -1,0 +1,1 @@
+"""Single stages of the pipelines, each beside the least that its work could take: `python -m bench.micro`."""
