@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from app.embedded.data_dir import running
 from app.embedded.services import EmbeddedServices
@@ -14,6 +13,7 @@ from app.models.database import Database, open_database
 from app.models.meta import prepare
 from app.models.nodes import Nodes
 from app.nodes.cluster import Cluster, open_cluster
+from app.nodes.sites import site_of
 from app.settings import Settings
 
 
@@ -26,13 +26,11 @@ class Foundation:
 
 
 @asynccontextmanager
-async def open_foundation(
-    mongo_url: str, name: str, initiate: str, directories: Sequence[Path]
-) -> AsyncIterator[Foundation]:
-    """Open the database, and each directory as a node of its store. Raises ConfigError."""
+async def open_foundation(mongo_url: str, name: str, initiate: str, nodes: Sequence[str]) -> AsyncIterator[Foundation]:
+    """Open the database, and the nodes of its store, by URL or path. Raises ConfigError."""
     async with open_database(mongo_url, name, initiate=initiate) as database:
         store_id = await prepare(database)
-        async with open_cluster(directories, store_id, Nodes(database)) as cluster:
+        async with open_cluster(list(map(site_of, nodes)), store_id, Nodes(database)) as cluster:
             yield Foundation(database, cluster)
 
 
@@ -42,8 +40,8 @@ async def open_existing(settings: Settings) -> AsyncIterator[Foundation]:
     without one: the database of a running server, else an outside one, else the data directory's own,
     which then is started for as long as the command runs.
 
-    Its nodes are those that it knows, or those that the settings name. A directory that can't be used
-    is absent. Raises ConfigError where there is no such store.
+    Its nodes are those that it knows, or those that the settings name. One that can't be used is
+    absent. Raises ConfigError where there is no such store.
     """
     server = running(settings.data_dir)
     if settings.mongo_url or (server and server.mongo_url):
@@ -68,7 +66,6 @@ async def _open_known(settings: Settings, url: str, initiate: str) -> AsyncItera
     async with open_database(url, settings.mongo_database, initiate=initiate, patience=5) as database:
         store_id = await prepare(database, create=False)
         registry = Nodes(database)
-        directories = [Path(node) for node in settings.nodes]
-        directories = directories or [Path(entry.location) for entry in await registry.entries()]
-        async with open_cluster(directories, store_id, registry, only_known=True) as cluster:
+        nodes = settings.nodes or [entry.location for entry in await registry.entries()]
+        async with open_cluster(list(map(site_of, nodes)), store_id, registry, only_known=True) as cluster:
             yield Foundation(database, cluster)

@@ -70,7 +70,7 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
     async with AsyncExitStack() as stack:
         foundation = await stack.enter_async_context(
             open_foundation(
-                assignment.mongo_url, settings.mongo_database, assignment.mongo_initiate, settings.node_dirs
+                assignment.mongo_url, settings.mongo_database, assignment.mongo_initiate, settings.node_urls
             )
         )
         database, cluster = foundation.database, foundation.cluster

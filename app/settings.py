@@ -31,7 +31,9 @@ class Settings(BaseSettings):
     mongo_url: str = Field("", description="MongoDB replica set; without it one is started on the data directory")
     mongo_database: str = Field("mini_s3", pattern=r"^[A-Za-z0-9_-]{1,63}$", description="Database name")
     redis_url: str = Field("", description="Redis or Valkey; without it one is started if its program is found")
-    nodes: Names = Field((), description="Storage node directories, with commas (default DATA/nodes/node1 to node3)")
+    nodes: Names = Field(
+        (), description="Storage nodes, as paths or URLs, with commas (default DATA/nodes/node1 to node3)"
+    )
     max_file_size: ByteSize = Field(ByteSize(1 << 40), ge=1, description="Largest file taken")
     buffer_memory: ByteSize = Field(
         ByteSize(128 << 20), ge=4 << 20, description="Memory for the bodies of all uploads of one worker"
@@ -74,10 +76,9 @@ class Settings(BaseSettings):
         return init_settings, env_settings
 
     @property
-    def node_dirs(self) -> tuple[Path, ...]:
-        if self.nodes:
-            return tuple(Path(node) for node in self.nodes)
-        return tuple(self.data_dir / "nodes" / f"node{number}" for number in (1, 2, 3))
+    def node_urls(self) -> tuple[str, ...]:
+        """Where the nodes are: URLs, or paths of directories."""
+        return self.nodes or tuple(str(self.data_dir / "nodes" / f"node{number}") for number in (1, 2, 3))
 
 
 def load_settings(flags: dict[str, Any], config: Path | None = None) -> Settings:

@@ -1,4 +1,4 @@
-"""What a storage node is.
+"""What a storage node is, and where one can be.
 
 A node holds blobs and knows nothing of chunks, files or references. A blob's name is never used
 twice (rule R3), so that a node need not lock anything: a blob is there whole, or not at all.
@@ -77,8 +77,39 @@ class Node(ABC):
         """Put a bad blob where nothing reads or lists it, for people to look at; one that is not there is fine."""
 
     @abstractmethod
-    async def space(self) -> Space: ...
+    async def space(self) -> Space:
+        """How much room there is."""
 
     @abstractmethod
     async def close(self) -> None:
         """End calls under way and free what the node holds."""
+
+
+class Site(ABC):
+    """Where a node is, or is to be. `location` is a URL: the registry knows the node by it."""
+
+    location: str
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What a node that is made here is called after."""
+
+    @abstractmethod
+    async def identity(self) -> bytes | None:
+        """What the identity file says, or None where there is none.
+
+        Raises NodeError where the site does not answer, ConfigError where it can't be one.
+        """
+
+    @abstractmethod
+    async def claim(self, identity: bytes) -> bytes:
+        """Make the site ready for blobs, and put the identity there as the last step, unless somebody
+        else was faster. Return the identity that is there.
+
+        Raises NodeError, and ConfigError where there is something that is neither a node nor empty.
+        """
+
+    @abstractmethod
+    def open(self, node_id: NodeId) -> Node:
+        """The node. Nothing is asked of it yet."""

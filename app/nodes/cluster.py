@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import itertools
-import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from typing import Literal
 
 from app.errors import BlobDamaged, BlobMissing, ConfigError, NodeError, NodeFull, NodesUnavailable, NoSpace
 from app.logs import get_logger
 from app.metrics import NODE_ERRORS
-from app.models.nodes import NodeEntry, Nodes
-from app.nodes.base import Node, Stored
-from app.nodes.directory import DirectoryNode
-from app.nodes.durable import make_directory
-from app.nodes.identity import IDENTITY, identify
+from app.models.nodes import Nodes
+from app.nodes.base import Node, Site, Stored
+from app.nodes.identity import identify
 from app.types import Blob, NodeId
 
 log = get_logger(__name__)
@@ -160,26 +155,27 @@ class Cluster:
 
 @asynccontextmanager
 async def open_cluster(
-    directories: Sequence[Path], store: str, registry: Nodes, *, only_known: bool = False
+    sites: Sequence[Site], store: str, registry: Nodes, *, only_known: bool = False
 ) -> AsyncIterator[Cluster]:
-    """Open every directory as a node of this store, new ones included.
+    """Open the node at every site as one of this store, new ones included.
 
-    Raises ConfigError where a directory is not what the registry knows (see `identity`). With
-    `only_known` nothing is made or raised: what is no node of this store counts as absent.
+    Raises ConfigError where a site is not what the registry knows (see `identity`). With `only_known`
+    nothing is made or raised: what is no node of this store counts as absent.
     """
     nodes: list[Node] = []
     try:
-        for directory in directories:
+        for site in sites:
             try:
-                entry = await _open(directory, store, registry, make=not only_known)
-            except ConfigError as error:
+                entry = await identify(site, store, await registry.entries(), make=not only_known)
+            except (ConfigError, NodeError) as error:
                 if not only_known:
                     raise
-                log.warning("node not opened", directory=str(directory), error=error.message)
+                log.warning("node not opened", location=site.location, error=error.message)
                 continue
             if any(node.id == entry.id for node in nodes):
-                raise ConfigError(f"The node directory {directory} is named twice.")
-            nodes.append(DirectoryNode(entry.id, directory))
+                raise ConfigError(f"The node {site.location} is named twice.")
+            await registry.register(entry)
+            nodes.append(site.open(entry.id))
         given = {node.id for node in nodes}
         absent = [entry.id for entry in await registry.entries() if entry.id not in given]
         if absent:
@@ -188,32 +184,3 @@ async def open_cluster(
     finally:
         for node in nodes:
             await node.close()
-
-
-async def _open(directory: Path, store: str, registry: Nodes, *, make: bool) -> NodeEntry:
-    known = await registry.entries()
-
-    def work() -> NodeEntry:
-        if not make and not (directory / IDENTITY).is_file():
-            raise ConfigError(f"The node directory {directory} is not there. Is its disk mounted?")
-        with _alone(directory):
-            return identify(directory, store, known)
-
-    entry = await asyncio.to_thread(work)
-    await registry.register(entry)
-    return entry
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Keep two workers from initialising one directory at once."""
-    try:
-        make_directory(directory)
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ConfigError(f"The node directory {directory} can't be used: {error.strerror}.") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -20,11 +20,12 @@ from typing import NoReturn, TypeVar
 from app.errors import BlobDamaged, BlobMissing, NodeError, NodeFull
 from app.nodes.base import Node, Space, Stored
 from app.nodes.durable import TEMPORARY, make_directory, sync_directory, unfinished, write_durably
-from app.nodes.identity import IDENTITY
 from app.types import Blob, NodeId
 
 T = TypeVar("T")
 
+IDENTITY = "node.json"
+"""The file that says which node a directory is. Where it is gone, the disk is."""
 QUARANTINE = "quarantine"
 
 _THREADS = 4

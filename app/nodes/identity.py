@@ -1,6 +1,6 @@
-"""Who a node directory is: `node.json` in it says so, and the registry says who is expected where.
+"""Who a node is: the identity file at its site says so, and the registry says who is expected where.
 
-An empty or swapped directory under a known name is refused, not filled: it is a disk that was not
+An empty or swapped site under a known location is refused, not filled: it is a disk that was not
 mounted, or the wrong one, and filling it would hide that.
 """
 
@@ -10,23 +10,19 @@ import json
 import re
 import secrets
 from collections.abc import Sequence
-from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
 from app.errors import ConfigError
 from app.models.nodes import NodeEntry
-from app.nodes.durable import TEMPORARY, make_directory, sync_directory, write_durably
+from app.nodes.base import Site
 from app.types import NodeId
 
 FORMAT = 1
-IDENTITY = "node.json"
-FANOUT = tuple(f"{byte:02x}" for byte in range(256))
-_HARMLESS = {"lost+found", TEMPORARY + IDENTITY, *FANOUT}
 
 
 class Identity(BaseModel):
-    """What `node.json` holds. `store` is the id of the store whose blobs these are."""
+    """What the identity file holds. `store` is the id of the store whose blobs these are."""
 
     format: int
     id: str
@@ -34,82 +30,59 @@ class Identity(BaseModel):
     store: str
 
 
-def identify(directory: Path, store: str, registry: Sequence[NodeEntry]) -> NodeEntry:
-    """The registry's entry for this directory; a new directory is initialised. Blocks on the disk.
+async def identify(site: Site, store: str, registry: Sequence[NodeEntry], *, make: bool = True) -> NodeEntry:
+    """The registry's entry for the node at this site; a new site becomes a node, if it may be made.
 
-    Raises ConfigError where the directory is not the one that is known under its name, belongs to
-    another store, or can't be used.
+    Raises ConfigError where it is not the node that is known there, belongs to another store, or
+    can't be used; NodeError where it does not answer.
     """
-    location = str(directory.resolve())
-    expected = next((entry for entry in registry if entry.location == location), None)
-    try:
-        identity = _read(directory)
-        if identity is None and expected is None:
-            identity = _initialise(directory, store, {entry.id for entry in registry})
-    except OSError as error:
-        raise ConfigError(f"The node directory {directory} can't be used: {error.strerror}.") from error
-    if identity is None:
+    expected = next((entry for entry in registry if entry.location == site.location), None)
+    found = await site.identity()
+    if found is None and expected:
         raise ConfigError(
-            f"The node directory {directory} is known as {expected.id if expected else ''} but is empty. "
-            "Is its disk mounted? If its blobs are really lost, name another directory in its place."
+            f"The node {site.location} is known as {expected.id} but is empty. Is its disk mounted? "
+            "If its blobs are really lost, name another place instead."
         )
-    _check(directory, identity, expected, store, registry)
-    return NodeEntry(NodeId(identity.id), identity.uuid, location)
+    if found is None and not make:
+        raise ConfigError(f"There is no node at {site.location}. Is its disk mounted?")
+    if found is None:
+        new = Identity(
+            format=FORMAT,
+            id=_new_id(site.name, {entry.id for entry in registry}),
+            uuid=secrets.token_hex(16),
+            store=store,
+        )
+        found = await site.claim(json.dumps(new.model_dump(), indent=2).encode() + b"\n")
+    identity = _read(site, found)
+    _check(site, identity, expected, store, registry)
+    return NodeEntry(NodeId(identity.id), identity.uuid, site.location)
 
 
 def _check(
-    directory: Path, identity: Identity, expected: NodeEntry | None, store: str, registry: Sequence[NodeEntry]
+    site: Site, identity: Identity, expected: NodeEntry | None, store: str, registry: Sequence[NodeEntry]
 ) -> None:
     if identity.format != FORMAT:
-        raise ConfigError(
-            f"The node directory {directory} has format {identity.format}; this Mini-S3 knows format {FORMAT}."
-        )
+        raise ConfigError(f"The node {site.location} has format {identity.format}; this Mini-S3 knows format {FORMAT}.")
     if identity.store != store:
         raise ConfigError(
-            f"The node directory {directory} belongs to another store ({identity.store}, this one is {store}). "
-            "Use the database that goes with it, or name an empty directory."
+            f"The node {site.location} belongs to another store ({identity.store}, this one is {store}). "
+            "Use the database that goes with it, or name an empty place."
         )
     known = expected or next((entry for entry in registry if entry.id == identity.id), None)
     if known and known.uuid != identity.uuid:
         raise ConfigError(
-            f"The node directory {directory} is {identity.id} ({identity.uuid}), but {known.id} ({known.uuid}) "
+            f"The node {site.location} is {identity.id} ({identity.uuid}), but {known.id} ({known.uuid}) "
             "is expected there. Have two disks been swapped?"
         )
 
 
-def _read(directory: Path) -> Identity | None:
+def _read(site: Site, found: bytes) -> Identity:
     try:
-        return Identity.model_validate_json((directory / IDENTITY).read_bytes())
-    except FileNotFoundError:
-        return None
+        return Identity.model_validate_json(found)
     except ValidationError as error:
         raise ConfigError(
-            f"The identity file {directory / IDENTITY} is garbled; restore it from a backup of the disk."
+            f"The identity file of the node {site.location} is garbled; restore it from a backup."
         ) from error
-
-
-def _initialise(directory: Path, store: str, taken: set[NodeId]) -> Identity:
-    make_directory(directory)
-    foreign = _foreign(directory)
-    if foreign:
-        raise ConfigError(
-            f"The node directory {directory} is neither a node nor empty (it holds {foreign}). Name an empty one."
-        )
-    for name in FANOUT:
-        (directory / name).mkdir(exist_ok=True)
-    sync_directory(directory)
-    identity = Identity(format=FORMAT, id=_new_id(directory.name, taken), uuid=secrets.token_hex(16), store=store)
-    # Written last: a directory with an identity is complete.
-    write_durably(directory / IDENTITY, json.dumps(identity.model_dump(), indent=2).encode() + b"\n")
-    sync_directory(directory.parent)
-    return identity
-
-
-def _foreign(directory: Path) -> str | None:
-    """Something in the directory that an initialisation does not leave there, even one broken off."""
-    strange = {entry.name for entry in directory.iterdir()} - _HARMLESS
-    blobs = (str(blob.relative_to(directory)) for name in FANOUT for blob in (directory / name).glob("*"))
-    return min(strange) if strange else next(blobs, None)
 
 
 def _new_id(name: str, taken: set[NodeId]) -> str:

@@ -17,6 +17,7 @@ from app.models.nodes import NodeEntry, Nodes
 from app.nodes import cluster as cluster_module
 from app.nodes.base import Space
 from app.nodes.cluster import Cluster, open_cluster
+from app.nodes.directory_site import DirectorySite
 from app.types import Blob, Digest, NodeId, new_generation
 from tests.conformance.nodes import FaultyNode, MemoryNode
 from tests.support import PATIENCE, Databases
@@ -73,14 +74,14 @@ async def test_when_no_node_is_left(errors: list[str], expected: type[Exception]
 
 
 async def test_opening_again_finds_the_same_nodes(database: Database, tmp_path: Path) -> None:
-    directories = [tmp_path / "disk1" / "data", tmp_path / "disk2" / "data"]
+    sites = [DirectorySite(tmp_path / "disk1" / "data"), DirectorySite(tmp_path / "disk2" / "data")]
     for _ in range(2):
-        async with open_cluster(directories, "store", Nodes(database)) as cluster:
+        async with open_cluster(sites, "store", Nodes(database)) as cluster:
             assert [status.id for status in await cluster.statuses()] == ["data", "data-2"]
-    async with open_cluster(directories[:1], "store", Nodes(database)) as cluster:
+    async with open_cluster(sites[:1], "store", Nodes(database)) as cluster:
         assert [status.state for status in await cluster.statuses()] == ["active", "absent"]
     with pytest.raises(ConfigError, match="named twice"):
-        async with open_cluster([directories[0], directories[0]], "store", Nodes(database)):
+        async with open_cluster([sites[0], sites[0]], "store", Nodes(database)):
             pass
 
 
@@ -188,24 +189,24 @@ async def test_a_blob_on_a_node_that_is_not_here() -> None:
 
 async def test_a_node_that_moved_is_found_where_it_is(database: Database, tmp_path: Path) -> None:
     registry = Nodes(database)
-    async with open_cluster([tmp_path / "a"], "store", registry):
+    async with open_cluster([DirectorySite(tmp_path / "a")], "store", registry):
         (before,) = await registry.entries()
     (tmp_path / "a").rename(tmp_path / "b")
-    async with open_cluster([tmp_path / "b"], "store", registry) as cluster:
+    async with open_cluster([DirectorySite(tmp_path / "b")], "store", registry) as cluster:
         assert await state_of(cluster) == "active"
-    assert await registry.entries() == [NodeEntry(before.id, before.uuid, str(tmp_path / "b"))]
+    assert await registry.entries() == [NodeEntry(before.id, before.uuid, (tmp_path / "b").as_uri())]
 
 
 OPEN = """
 import asyncio, sys
-from pathlib import Path
 from app.models.database import open_database
 from app.models.nodes import Nodes
 from app.nodes.cluster import open_cluster
+from app.nodes.sites import site_of
 
 async def main(url, name, *directories):
     async with open_database(url, name) as database:
-        async with open_cluster([Path(one) for one in directories], "store", Nodes(database)) as cluster:
+        async with open_cluster(list(map(site_of, directories)), "store", Nodes(database)) as cluster:
             print(sorted(status.id for status in await cluster.statuses()))
 
 asyncio.run(main(*sys.argv[1:]))

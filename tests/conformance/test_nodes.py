@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 
 from app.errors import BlobDamaged, BlobMissing, NodeError, NodeFull
-from app.models.nodes import NodeEntry
 from app.nodes.base import Node, Stored
 from app.nodes.directory import DirectoryNode
-from app.nodes.identity import identify
+from app.nodes.directory_site import DirectorySite
 from app.types import Blob, Digest, NodeId, new_generation
 from tests.conformance.nodes import FaultyNode, MemoryNode
 
@@ -31,8 +30,9 @@ def blob_for(content: bytes) -> Blob:
 
 
 def directory_node(path: Path) -> DirectoryNode:
-    entry: NodeEntry = identify(path, "store", [])
-    return DirectoryNode(entry.id, path)
+    site = DirectorySite(path)
+    site._claim(b"{}")
+    return site.open(NodeId("n"))
 
 
 Opened = AbstractAsyncContextManager[Node]

@@ -29,10 +29,13 @@ def database() -> Any:
 
 async def test_the_registry_remembers_where_a_node_was_last(database: Any) -> None:
     nodes = Nodes(database)
-    await nodes.register(NodeEntry(NodeId("b"), "2", "/b"))
+    await nodes.register(NodeEntry(NodeId("b"), "2", "http://b:8001"))
     await nodes.register(NodeEntry(NodeId("a"), "1", "/a"))
-    await nodes.register(NodeEntry(NodeId("b"), "2", "/moved"))
-    assert await nodes.entries() == [NodeEntry(NodeId("a"), "1", "/a"), NodeEntry(NodeId("b"), "2", "/moved")]
+    await nodes.register(NodeEntry(NodeId("b"), "2", "file:///moved"))
+    assert await nodes.entries() == [
+        NodeEntry(NodeId("a"), "1", "file:///a"),
+        NodeEntry(NodeId("b"), "2", "file:///moved"),
+    ]
 
 
 async def test_a_page_is_read_only_as_what_its_id_says(database: Any) -> None:

@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from app.errors import ConfigError
 from app.models.nodes import NodeEntry
-from app.nodes import cluster as cluster_module
 from app.nodes import durable
-from app.nodes.identity import FANOUT, identify
+from app.nodes.directory_site import FANOUT, DirectorySite
+from app.nodes.identity import identify as identify_site
+
+
+def identify(path: Path, store: str, registry: list[NodeEntry]) -> NodeEntry:
+    return asyncio.run(identify_site(DirectorySite(path), store, registry))
 
 
 def known(path: Path, store: str = "store") -> NodeEntry:
     return identify(path, store, [])
 
 
+def place(entry: NodeEntry) -> Path:
+    return Path(unquote(urlsplit(entry.location).path))
+
+
 def test_a_new_directory_is_made_ready(tmp_path: Path) -> None:
     entry = known(tmp_path / "a" / "disk one")
     assert entry.id == "disk-one"
-    assert {path.name for path in Path(entry.location).iterdir()} == {"node.json", *FANOUT}
+    assert {path.name for path in place(entry).iterdir()} == {"node.json", *FANOUT}
     assert known(tmp_path / "a" / "disk one") == entry
 
 
 def test_a_directory_that_was_not_finished_is_finished(tmp_path: Path) -> None:
     for name in FANOUT[:100]:
         (tmp_path / name).mkdir()
-    assert (Path(known(tmp_path).location) / "node.json").exists()
+    assert (place(known(tmp_path)) / "node.json").exists()
 
 
 def test_an_empty_directory_under_a_known_name_is_refused(tmp_path: Path) -> None:
@@ -56,7 +66,7 @@ def test_a_directory_may_move(tmp_path: Path) -> None:
     (tmp_path / "a").rename(tmp_path / "b")
     moved = identify(tmp_path / "b", "store", [entry])
     assert (moved.id, moved.uuid) == (entry.id, entry.uuid)
-    assert moved.location == str(tmp_path / "b")
+    assert moved.location == (tmp_path / "b").as_uri()
 
 
 def test_what_is_no_node_of_this_store_is_refused(tmp_path: Path) -> None:
@@ -71,7 +81,7 @@ def test_what_is_no_node_of_this_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="can't be used"):
         known(tmp_path / "file")
     newer = known(tmp_path / "newer")
-    identity = Path(newer.location) / "node.json"
+    identity = place(newer) / "node.json"
     identity.write_text(json.dumps(json.loads(identity.read_text()) | {"format": 2}))
     with pytest.raises(ConfigError, match="format 2"):
         known(tmp_path / "newer")
@@ -84,8 +94,7 @@ def test_two_workers_that_initialise_at_once_agree(tmp_path: Path) -> None:
     entries: list[NodeEntry] = []
 
     def work() -> None:
-        with cluster_module._alone(tmp_path / "n"):
-            entries.append(known(tmp_path / "n"))
+        entries.append(known(tmp_path / "n"))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -133,7 +142,7 @@ def test_blobs_without_an_identity_are_refused(tmp_path: Path) -> None:
 
 def test_a_fresh_disk_may_have_its_lost_and_found(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir()
-    assert known(tmp_path).location == str(tmp_path)
+    assert known(tmp_path).location == tmp_path.as_uri()
 
 
 def test_directories_of_one_name_are_told_apart(tmp_path: Path) -> None:

@@ -367,8 +367,8 @@ def test_the_settings_of_the_composition_are_accepted(
     assert urlsplit(deployed.redis_url).hostname in compose["services"]
     (mount,) = (Path(volume.split(":")[1]) for volume in app["volumes"])
     assert mount == Path(_one(dockerfile, "VOLUME")) == deployed.data_dir
-    assert len(set(deployed.node_dirs)) == 3
-    assert all(node.is_relative_to(mount) for node in deployed.node_dirs)
+    assert len(set(deployed.node_urls)) == 3
+    assert all(Path(node).is_relative_to(mount) for node in deployed.node_urls)
 
 
 def test_the_server_may_finish_before_it_is_killed(compose: dict[str, Any], deployed: Settings) -> None:

@@ -31,11 +31,11 @@ def test_later_sources_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_lists_are_written_with_commas_or_as_toml_has_them(tmp_path: Path) -> None:
-    assert load_settings({"nodes": "/a, /b,"}).node_dirs == (Path("/a"), Path("/b"))
+    assert load_settings({"nodes": "/a, /b,"}).node_urls == ("/a", "/b")
     file = tmp_path / "settings.toml"
     file.write_text('nodes = ["/c"]')
-    assert load_settings({}, file).node_dirs == (Path("/c"),)
-    assert load_settings({"data_dir": "/d"}).node_dirs == tuple(Path(f"/d/nodes/node{n}") for n in (1, 2, 3))
+    assert load_settings({}, file).node_urls == ("/c",)
+    assert load_settings({"data_dir": "/d"}).node_urls == tuple(f"/d/nodes/node{n}" for n in (1, 2, 3))
 
 
 @pytest.mark.parametrize("rate", ["600", "0/minute", "-1/minute", "600/fortnight", "many/minute", "1/minute;"])
