@@ -17,7 +17,7 @@ from app.errors import BlobDamaged, BlobMissing, ConfigError, NodeError, NodeFul
 from app.logs import get_logger
 from app.metrics import NODE_ERRORS
 from app.models.nodes import NodeEntry, Nodes
-from app.nodes.base import Node, Stored
+from app.nodes.base import Node, Stored, fresh
 from app.nodes.directory import DirectoryNode
 from app.nodes.durable import make_directory
 from app.nodes.identity import IDENTITY, identify
@@ -86,7 +86,7 @@ class Cluster:
 
     async def read(self, blob: Blob, size: int) -> memoryview:
         """As `Node.read`."""
-        data = memoryview(bytearray(size))
+        data = fresh(size)
         await self.read_into(blob, data)
         return data
 
