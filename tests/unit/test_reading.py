@@ -41,7 +41,7 @@ class Disk:
 
 
 @pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+def disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Disk:
     return Disk(monkeypatch)
 
 
