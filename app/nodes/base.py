@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from mmap import mmap
 
 from app.types import Blob, NodeId
 
@@ -31,6 +32,11 @@ class Stored:
     blob: Blob
     size: int
     finished: bool
+
+
+def fresh(size: int) -> memoryview:
+    """New memory of `size` bytes, from the beginning of a page on."""
+    return memoryview(mmap(-1, max(size, 1)))[:size]
 
 
 class Node(ABC):
@@ -57,7 +63,7 @@ class Node(ABC):
 
     async def read(self, blob: Blob, size: int) -> memoryview:
         """The blob's bytes, exactly `size` of them; otherwise as `read_into`."""
-        data = memoryview(bytearray(size))
+        data = fresh(size)
         await self.read_into(blob, data)
         return data
 

@@ -14,7 +14,7 @@ from app.errors import BlobDamaged, BlobMissing, ConfigError, NodeError, NodeFul
 from app.logs import get_logger
 from app.metrics import NODE_ERRORS
 from app.models.nodes import Nodes
-from app.nodes.base import Node, Site, Stored
+from app.nodes.base import Node, Site, Stored, fresh
 from app.nodes.identity import identify
 from app.types import Blob, NodeId
 
@@ -81,7 +81,7 @@ class Cluster:
 
     async def read(self, blob: Blob, size: int) -> memoryview:
         """As `Node.read`."""
-        data = memoryview(bytearray(size))
+        data = fresh(size)
         await self.read_into(blob, data)
         return data
 

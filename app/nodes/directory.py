@@ -17,9 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from app.errors import BlobDamaged, BlobMissing, NodeError, NodeFull
+from app.errors import BlobMissing, NodeError, NodeFull
 from app.nodes.base import Node, Space, Stored
 from app.nodes.durable import TEMPORARY, make_directory, sync_directory, unfinished, write_durably
+from app.nodes.reading import Reader
 from app.types import Blob, NodeId
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class DirectoryNode(Node):
     def __init__(self, node_id: NodeId, directory: Path) -> None:
         self.id = node_id
         self._directory = directory
+        self._reader = Reader()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"node-{node_id}")
 
     def path(self, blob: Blob) -> Path:
@@ -45,7 +47,7 @@ class DirectoryNode(Node):
         await self._run(lambda: write_durably(self.path(blob), data))
 
     async def read_into(self, blob: Blob, buffer: memoryview) -> None:
-        await self._run(lambda: _read_exactly(self.path(blob), buffer))
+        await self._run(lambda: self._reader.fill(self.path(blob), buffer))
 
     async def unlink(self, blobs: Sequence[Blob]) -> None:
         await self._run(lambda: self._unlink(blobs))
@@ -112,15 +114,3 @@ def _listed(node: NodeId, folder: Path) -> Iterator[Stored]:
             if blob:
                 with suppress(FileNotFoundError):
                     yield Stored(blob, entry.stat(follow_symlinks=False).st_size, blob.name == entry.name)
-
-
-def _read_exactly(path: Path, buffer: memoryview) -> None:
-    """Raises BlobDamaged where the file is longer or shorter than the buffer."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        size = os.fstat(descriptor).st_size
-        filled = os.readv(descriptor, [buffer]) if size == len(buffer) else 0
-    finally:
-        os.close(descriptor)
-    if not size == filled == len(buffer):
-        raise BlobDamaged(f"{path} has {size} bytes instead of {len(buffer)}")

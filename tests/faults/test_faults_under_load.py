@@ -49,7 +49,7 @@ def failing(name, call):
         return call(place, *rest, **named)
     return called
 
-for name in ("write", "read", "fdatasync", "fsync", "unlink", "rename", "scandir"):
+for name in ("write", "readv", "fdatasync", "fsync", "unlink", "rename", "scandir"):
     setattr(os, name, failing(name, getattr(os, name)))
 """
 
@@ -58,7 +58,7 @@ DISK_FAULTS = {
     "no write": ("write EIO", set()),
     "no sync of data": ("fdatasync EIO", set()),
     "no sync of names": ("fsync EIO", set()),
-    "no read": ("read EIO", {"blob-unreadable"}),
+    "no read": ("readv EIO", {"blob-unreadable"}),
     "no removal": ("unlink EIO", set()),
     "no rename": ("rename EIO", set()),
     "no listing": ("scandir EIO", {"node-absent"}),
