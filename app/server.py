@@ -42,7 +42,7 @@ from app.store.readiness import Readiness
 from app.store.stats import Statistics
 from app.store.store import Store
 from app.streams.buffers import BufferPool
-from app.streams.dedupe import Deduper
+from app.streams.dedupe import Deduper, Redundancy
 from app.streams.egress import Egress
 from app.streams.hasher import Hasher
 from app.streams.ingest import MOST_BUFFERS, Stages
@@ -85,7 +85,13 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
         stages = Stages(
             BufferPool(settings.buffer_memory, MOST_BUFFERS),
             hasher,
-            Deduper(chunks, Mending(database), cluster, locks),
+            Deduper(
+                chunks,
+                Mending(database),
+                cluster,
+                locks,
+                Redundancy(settings.redundancy, settings.degraded_writes),
+            ),
             chunks,
             cluster,
             Ledger(database),

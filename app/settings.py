@@ -34,6 +34,11 @@ class Settings(BaseSettings):
     nodes: Names = Field(
         (), description="Storage nodes, as paths or URLs, with commas (default DATA/nodes/node1 to node3)"
     )
+    redundancy: int = Field(1, ge=1, le=9, description="Copies of each new chunk, on as many different nodes")
+    degraded_writes: bool = Field(
+        False,
+        description="yes: store fewer copies while too few nodes take writes, for `check --repair` to add the rest",
+    )
     max_file_size: ByteSize = Field(ByteSize(1 << 40), ge=1, description="Largest file taken")
     buffer_memory: ByteSize = Field(
         ByteSize(128 << 20), ge=4 << 20, description="Memory for the bodies of all uploads of one worker"

@@ -21,6 +21,7 @@ _WORDS = {
     "page-refs": "a page counts its holders wrongly",
     "chunk-missing": "a chunk has no document",
     "chunk-lost": "a chunk has no good blob left; an upload of a file that has it heals it",
+    "chunk-copies": "a chunk has fewer copies than it is to have",
     "chunk-dead": "a chunk is being removed although pages hold it",
     "chunk-size": "a chunk has another size than its page says",
     "chunk-refs": "a chunk counts its pages wrongly",

@@ -1,11 +1,12 @@
 """Chunk documents: which blobs hold a chunk, and whether it may be linked.
 
-    {_id: digest, size, state, gen, blobs: [{node, gen}], adding: {node, gen, at}, refs, at}
+    {_id: digest, size, state, gen, copies, blobs: [{node, gen}], adding: {node, gen, at}, refs, at}
 
 `state` is pending (its blobs are being written), live (they are durable), dead (they are being
 removed) or lost (pages hold the chunk, but no good blob of it was left; an upload of its bytes heals
 it). `gen` changes with every new naming and guards each conditional update. `adding` names a copy
-that is being written, and is not offered yet. `refs` counts the pages that hold the chunk; `at` is
+that is being written, and is not offered yet. `copies` is how many blobs there are to be; where
+it is missing, one. `refs` counts the pages that hold the chunk; `at` is
 the server's time of the last change of state or loss of a reference.
 """
 
@@ -46,6 +47,7 @@ class Chunk:
     refs: int
     changed_at: datetime
     adding: Blob | None = None
+    copies: int = 1
 
     @classmethod
     def read(cls, document: Document) -> Chunk:
@@ -60,6 +62,7 @@ class Chunk:
             document["refs"],
             document["at"],
             Blob(adding["node"], digest, adding["gen"]) if adding else None,
+            document.get("copies", 1),
         )
 
     @property
@@ -72,13 +75,15 @@ class Chunk:
 class Naming:
     """The wish to write a chunk's blobs under a fresh generation.
 
-    `instead_of` is the pending, dead or lost chunk whose place is taken, as it was seen.
+    `instead_of` is the pending, dead or lost chunk whose place is taken, as it was seen; `copies` how
+    many blobs there are to be, which may be more than those that are written now.
     """
 
     size: int
     blobs: tuple[Blob, ...]
     generation: Generation
     instead_of: Chunk | None = None
+    copies: int = 1
 
     def __post_init__(self) -> None:
         if self.instead_of and self.instead_of.state == "live":
@@ -168,6 +173,7 @@ class Chunks:
                 "state": "pending",
                 "size": naming.size,
                 "gen": naming.generation,
+                "copies": naming.copies,
                 "blobs": [_written(blob) for blob in naming.blobs],
             },
             "$setOnInsert": {"refs": 0},
@@ -313,6 +319,16 @@ class Chunks:
         ) or await self._chunks.find_one_and_update(
             {"_id": copy.digest, "state": "lost", "adding.gen": copy.generation},
             {"$set": {"state": "live", "blobs": [_written(copy)]}, "$currentDate": {"at": True}, **offered},
+            session=session,
+        )
+        return Chunk.read(document) if document else None
+
+    async def offer(self, copy: Blob, session: Session) -> Chunk | None:
+        """Offer the copy, which is durable, beside the others; the chunk before that, or None if the copy
+        is not named any more."""
+        document = await self._chunks.find_one_and_update(
+            {"_id": copy.digest, "state": "live", "adding.gen": copy.generation},
+            {"$push": {"blobs": _written(copy)}, "$unset": {"adding": ""}},
             session=session,
         )
         return Chunk.read(document) if document else None

@@ -58,6 +58,17 @@ class Mending:
 
         return await self._database.transaction(work)
 
+    async def offer(self, copy: Blob) -> bool:
+        """Offer one more copy, which is durable. False if it is not named any more."""
+
+        async def work(session: Session) -> bool:
+            before = await self._chunks.offer(copy, session)
+            if before:
+                await self._moved(before, [*nodes_of(before), copy.node], session)
+            return before is not None
+
+        return await self._database.transaction(work)
+
     async def lose(self, chunk: Chunk) -> bool:
         """Call a chunk lost whose blobs are all bad: it is offered no more, and an upload heals it.
         False if it changed meanwhile."""

@@ -32,6 +32,11 @@ class Nodes:
         documents = await self._nodes.find({}, sort=[("_id", 1)])
         return [NodeEntry(NodeId(entry["_id"]), entry["uuid"], _as_url(entry["location"])) for entry in documents]
 
+    async def remove(self, node_id: NodeId) -> bool:
+        """Know the node no more: blobs that documents place on it are missing from now on. False if it
+        was not known."""
+        return bool(await self._nodes.delete_many({"_id": node_id}))
+
     async def register(self, entry: NodeEntry) -> None:
         change = {"$set": {"uuid": entry.uuid, "location": entry.location}}
         await self._nodes.update_one({"_id": entry.id}, change, upsert=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -56,12 +56,16 @@ class Cluster:
         self._members = {node.id: _Member(node) for node in nodes}
         self._absent = tuple(absent)
         self._turn = itertools.count()
+        self._reading_turn = itertools.count()
 
-    def place(self) -> NodeId:
-        """The node for the next new blob. Raises NoSpace, or NodesUnavailable."""
-        ready = [node_id for node_id, member in self._members.items() if member.takes_writes()]
+    def place(self, count: int = 1, *, beside: Collection[NodeId] = ()) -> tuple[NodeId, ...]:
+        """Nodes for the next new blob and its copies: `count` of them or, where there are not so many, all
+        that take writes and are none of `beside`. Raises NoSpace, or NodesUnavailable, where there is none.
+        """
+        ready = [node for node, member in self._members.items() if node not in beside and member.takes_writes()]
         if ready:
-            return ready[next(self._turn) % len(ready)]
+            first = next(self._turn)
+            return tuple(ready[(first + number) % len(ready)] for number in range(min(count, len(ready))))
         if any(member.state == "full" for member in self._members.values()):
             raise NoSpace("Every storage node is full. Delete files, or add a node.")
         raise NodesUnavailable("No storage node takes writes just now.")
@@ -103,6 +107,21 @@ class Cluster:
             on_node.setdefault(blob.node, []).append(blob)
         left = await asyncio.gather(*(self._unlink(node, some) for node, some in on_node.items()))
         return {blob for some in left for blob in some}
+
+    def takes_writes(self, node_id: NodeId) -> bool:
+        """Whether the node is here, and neither full nor failing."""
+        member = self._members.get(node_id)
+        return member is not None and member.takes_writes()
+
+    def by_readiness(self, blobs: Sequence[Blob]) -> list[Blob]:
+        """The blobs of a chunk, those first that are most likely to be read at once; else in turn."""
+        turn = next(self._reading_turn)
+        turned = [blobs[(turn + number) % len(blobs)] for number in range(len(blobs))]
+        return sorted(turned, key=lambda blob: not self._answers(blob.node))
+
+    def _answers(self, node_id: NodeId) -> bool:
+        member = self._members.get(node_id)
+        return member is not None and (member.state != "down" or member.takes_writes())
 
     async def _unlink(self, node: NodeId, blobs: Sequence[Blob]) -> Sequence[Blob]:
         try:
@@ -147,10 +166,12 @@ class Cluster:
         return NodeStatus(member.node.id, "active" if again else member.state, space.free)
 
     def _member(self, node_id: NodeId) -> _Member:
-        try:
-            return self._members[node_id]
-        except KeyError:
-            raise NodeError(f"the node {node_id} is not among those that this server was given") from None
+        member = self._members.get(node_id)
+        if member:
+            return member
+        if node_id in self._absent:
+            raise NodeError(f"the node {node_id} is not among those that this server was given")
+        raise BlobMissing(f"the node {node_id} was removed from the store")
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from app.coord.locks import Locks
-from app.errors import NodeError
+from app.errors import NodeError, NodesUnavailable
 from app.faults import pause
 from app.models.chunks import Chunk, Chunks, Naming
 from app.models.mending import Mending
@@ -30,12 +30,28 @@ _WAIT = 1.0
 _PAUSE = 0.05
 
 
+@dataclass(frozen=True, slots=True)
+class Redundancy:
+    """How many copies of a chunk there are to be, and whether fewer will do while nodes are away."""
+
+    copies: int = 1
+    degraded: bool = False
+
+
 class Deduper:
-    def __init__(self, chunks: Chunks, mending: Mending, cluster: Cluster, locks: Locks) -> None:
+    def __init__(
+        self,
+        chunks: Chunks,
+        mending: Mending,
+        cluster: Cluster,
+        locks: Locks,
+        redundancy: Redundancy = Redundancy(),
+    ) -> None:
         self._chunks = chunks
         self._mending = mending
         self._cluster = cluster
         self._locks = locks
+        self._redundancy = redundancy
 
     async def store(self, batch: Mapping[Digest, bytes | memoryview]) -> set[Digest]:
         """See that every chunk of the batch is live; return the digests that this call wrote.
@@ -54,6 +70,8 @@ class Deduper:
                 written |= done
                 for digest in done:
                     del missing[digest]
+        # All chunks are live under other namings now: nothing names these blobs any more (rule R2).
+        await self._cluster.unlink(attempt.superseded)
         return written
 
     async def _link(self, missing: dict[Digest, bytes | memoryview], found: Mapping[Digest, Chunk]) -> None:
@@ -91,27 +109,31 @@ class Deduper:
         found: Mapping[Digest, Chunk],
         attempt: _Attempt,
     ) -> set[Digest]:
-        """Name, write, make live; return what became live by this. A node that fails is no error
-        yet: its chunks stay missing, and the next attempt places them elsewhere."""
+        """Name, write all copies, make live; return what became live by this. A node that fails is no
+        error yet: its chunks stay missing, and the next attempt places them elsewhere."""
         namings = {digest: self._naming(digest, len(data), found.get(digest)) for digest, data in batch.items()}
         attempt.own.update(naming.generation for naming in namings.values())
         won = await self._name(list(namings.values()))
         await pause("named")
+        blobs = [blob for digest in won for blob in namings[digest].blobs]
         outcomes = await asyncio.gather(
-            *(self._cluster.write(namings[digest].blobs[0], batch[digest]) for digest in won),
-            return_exceptions=True,
+            *(self._cluster.write(blob, batch[blob.digest]) for blob in blobs), return_exceptions=True
         )
         await pause("blobs-written")
-        durable = []
-        for digest, outcome in zip(won, outcomes, strict=True):
+        stored: list[Blob] = []
+        lacking: set[Digest] = set()
+        for blob, outcome in zip(blobs, outcomes, strict=True):
             if outcome is None:
-                durable.append(namings[digest])
-            elif not isinstance(outcome, NodeError):
+                stored.append(blob)
+            elif isinstance(outcome, NodeError):
+                lacking.add(blob.digest)
+            else:
                 raise outcome
+        durable = [namings[digest] for digest in won - lacking]
         live = await self._chunks.make_live(durable) if durable else set()
         await pause("live")
-        # Blobs whose naming was taken over before they became live.
-        await self._cluster.unlink(naming.blobs[0] for naming in durable if naming.digest not in live)
+        # Those that lack a copy, and those whose naming was taken over before they became live.
+        attempt.superseded += [blob for blob in stored if blob.digest not in live]
         return live
 
     async def _name(self, namings: Sequence[Naming]) -> set[Digest]:
@@ -124,8 +146,12 @@ class Deduper:
         return won
 
     def _naming(self, digest: Digest, size: int, instead_of: Chunk | None) -> Naming:
-        generation = new_generation()
-        return Naming(size, (Blob(self._cluster.place(), digest, generation),), generation, instead_of)
+        copies = self._redundancy.copies
+        nodes = self._cluster.place(copies)
+        if len(nodes) < copies and not self._redundancy.degraded:
+            raise NodesUnavailable(f"Only {len(nodes)} nodes take writes just now, and each chunk needs {copies}.")
+        blobs = tuple(Blob(node, digest, new_generation()) for node in nodes)
+        return Naming(size, blobs, blobs[0].generation, instead_of, copies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +164,12 @@ class _Sighting:
 
 
 class _Attempt:
-    """What one call of `store` has named itself, and what it has seen others name."""
+    """What one call of `store` has named itself, and what it has seen others name. `superseded` are blobs
+    that it wrote in vain."""
 
     def __init__(self) -> None:
         self.own: set[Generation] = set()
+        self.superseded: list[Blob] = []
         self._seen: dict[Digest, _Sighting] = {}
 
     def may_name(self, chunk: Chunk | None) -> bool:

@@ -27,6 +27,9 @@ log = get_logger(__name__)
 _FIRST, _GROUP = 4, 16
 """Chunks read and verified together, at first and at the most: as many as there are lanes to hash them in."""
 
+_HEDGE = 0.2
+"""Seconds that a copy may take before another one is read as well; the first that comes is taken."""
+
 _SHARED = 64
 """Chunks that all downloads of a process may hold beyond the two that each is entitled to: one that
 is being sent and one that is read ahead."""
@@ -164,9 +167,24 @@ class Egress:
     async def _first_copy(self, ref: ChunkRef, chunk: Chunk | None) -> memoryview | None:
         if chunk is None or chunk.state != "live" or not chunk.blobs:
             return None
-        data = self._memory.lend(ref.size)
+        first, *others = self._cluster.by_readiness(chunk.blobs)
+        reading = asyncio.create_task(self._copy(first, ref.size))
+        if not others:
+            return await reading
+        readings = {reading}
         try:
-            await self._cluster.read_into(chunk.blobs[0], data)
+            done, _ = await asyncio.wait(readings, timeout=_HEDGE)
+            if not done:
+                readings.add(asyncio.create_task(self._copy(others[0], ref.size)))
+            return await _first_good(readings)
+        finally:
+            for reading in readings:
+                reading.cancel()
+
+    async def _copy(self, blob: Blob, size: int) -> memoryview | None:
+        data = self._memory.lend(size)
+        try:
+            await self._cluster.read_into(blob, data)
         except NodeError:
             return None
         return data
@@ -178,7 +196,7 @@ class Egress:
             self._report(ref, "chunk", None)
             raise _damaged()
         unreachable = False
-        for blob in chunk.blobs:
+        for blob in self._cluster.by_readiness(chunk.blobs):
             try:
                 data = await self._cluster.read(blob, ref.size)
                 if await self._hasher.digests([data]) == [ref.digest]:
@@ -210,6 +228,17 @@ class Egress:
 class _Group:
     pieces: asyncio.Task[list[memoryview]]
     extra: int
+
+
+async def _first_good(readings: set[asyncio.Task[memoryview | None]]) -> memoryview | None:
+    """What the first of them gives that gives something."""
+    pending = readings
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for reading in done:
+            if (data := reading.result()) is not None:
+                return data
+    return None
 
 
 async def _settled(tasks: Sequence[asyncio.Task[list[memoryview]]]) -> None:

@@ -145,6 +145,8 @@ def _audit_chunk(chunk: Chunk, held: int, size: int) -> Iterator[Finding]:
         kind = "chunk-lost"
     elif chunk.size != size:
         kind = "chunk-size"
+    elif len(chunk.blobs) < chunk.copies:
+        kind = "chunk-copies"
     if held and kind:
         yield Finding(kind, digest=chunk.digest, size=chunk.size)
 

@@ -16,6 +16,7 @@ Kind = Literal[
     "page-refs",  # a page's count of files and uploads is wrong
     "chunk-missing",  # a page holds a chunk that has no document
     "chunk-lost",  # a page holds a chunk of which no good blob is left
+    "chunk-copies",  # a chunk has fewer copies than it is to have
     "chunk-dead",  # a page holds a chunk that is being removed
     "chunk-size",  # a chunk has another size than its page says
     "chunk-refs",  # a chunk's count of pages is wrong

@@ -41,19 +41,35 @@ class Mover:
 
     async def replace(self, chunk: Chunk, old: Blob, to: NodeId, sources: Sequence[Blob]) -> bool:
         """As `move`, from the first of `sources` that is good; `old` is left to the caller, unnamed."""
-        copy = Blob(to, chunk.digest, new_generation())
-        if not await self._chunks.name_copy(chunk, copy):
+        copy = await self._written(chunk, to, sources)
+        if copy is None:
             return False
-        await pause("copy-named")
-        if not await self._copy(chunk.size, sources, copy):
-            await self._drop(copy)
-            return False
-        await pause("copied")
         if not await self._mending.switch(old, copy):
             await self._drop(copy)
             return False
         await pause("switched")
         return True
+
+    async def _written(self, chunk: Chunk, to: NodeId, sources: Sequence[Blob]) -> Blob | None:
+        """A copy that is named, durable, and not offered yet."""
+        copy = Blob(to, chunk.digest, new_generation())
+        if not await self._chunks.name_copy(chunk, copy):
+            return None
+        await pause("copy-named")
+        if not await self._copy(chunk.size, sources, copy):
+            await self._drop(copy)
+            return None
+        await pause("copied")
+        return copy
+
+    async def add(self, chunk: Chunk, to: NodeId) -> bool:
+        """Make one more copy of a live chunk, on a node that has none. False as for `move`."""
+        copy = await self._written(chunk, to, chunk.blobs)
+        if copy and await self._mending.offer(copy):
+            return True
+        if copy:
+            await self._drop(copy)
+        return False
 
     async def good(self, blob: Blob, size: int) -> memoryview | None:
         """The blob's bytes, if they are what its name says."""

@@ -16,7 +16,7 @@ from app.models.mending import Mending
 from app.nodes.cluster import Cluster
 from app.streams.dedupe import Deduper
 from app.streams.hasher import Hasher
-from app.types import Blob, Digest
+from app.types import Blob, Digest, NodeId
 from app.upkeep.findings import OF_BLOBS, UNREADABLE, Finding, Report
 from app.upkeep.mover import Mover
 from app.upkeep.pace import Progress
@@ -74,11 +74,25 @@ class Repair:
             return True
         if finding.kind == "chunk-missing":
             await self._mending.insert_lost(digest, finding.size, finding.expected)
+        elif finding.kind == "chunk-copies":
+            return await self._complete(digest)
         elif finding.kind == "chunk-dead":
             await self._mending.keep(digest)
         elif finding.kind != "chunk-lost":
             return False
         return await self._heal(digest)
+
+    async def _complete(self, digest: Digest) -> bool:
+        """Add the copies that a chunk lacks."""
+        while chunk := (await self._chunks.find([digest])).get(digest):
+            if chunk.state != "live":
+                return False
+            if len(chunk.blobs) >= chunk.copies:
+                return True
+            (node,) = self._cluster.place(beside=[blob.node for blob in chunk.blobs])
+            if not await self._mover.add(chunk, node):
+                return False
+        return True
 
     async def _replace(self, bad: Blob) -> bool:
         """Put another copy in the place of a bad blob, or else call the chunk lost; put the blob aside."""
@@ -90,7 +104,7 @@ class Repair:
         if bad in good:
             return True
         if good:
-            mended = await self._mover.replace(chunk, bad, bad.node, good)
+            mended = await self._mover.replace(chunk, bad, self._instead_of(bad, chunk), good)
         elif all(judged[blob] is False for blob in chunk.blobs):
             mended = await self._mending.lose(chunk) and await self._heal(chunk.digest)
         else:
@@ -99,6 +113,12 @@ class Repair:
             if judged[blob] is False:
                 await self._put_aside(blob)
         return mended
+
+    def _instead_of(self, bad: Blob, chunk: Chunk) -> NodeId:
+        """Where a good copy goes: to the node of the bad one if it takes writes."""
+        if self._cluster.takes_writes(bad.node):
+            return bad.node
+        return self._cluster.place(beside=[blob.node for blob in chunk.blobs])[0]
 
     async def _judge(self, blob: Blob, size: int) -> bool | None:
         """Whether the blob is good; None where its node can't tell."""

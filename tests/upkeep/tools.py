@@ -62,7 +62,7 @@ class Upkept:
 
 
 @asynccontextmanager
-async def upkept(open_store: OpenStore, tmp_path: Path) -> AsyncIterator[Upkept]:
-    async with open_store(gc_interval=0) as parts:
+async def upkept(open_store: OpenStore, tmp_path: Path, **settings: Any) -> AsyncIterator[Upkept]:
+    async with open_store(gc_interval=0, **settings) as parts:
         stages = parts.store._stages
         yield Upkept(parts, stages.ledger._database, stages.cluster, tmp_path / "data" / "nodes")
