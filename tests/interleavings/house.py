@@ -1,7 +1,7 @@
 """The life of a chunk in the real code and a real database, in interleavings that a test chooses.
 
-One store of two nodes in memory, and those who work in it at once: writers, a deleter, collectors, a
-sweeper, a mover and a reader.
+One store of nodes in memory, one more than each chunk has copies, and those who work in it at once:
+writers, a deleter, collectors, a sweeper, a mover and a reader.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from app.models.mending import Mending
 from app.models.pages import Pages
 from app.store.store import Store
 from app.streams.buffers import BufferPool
-from app.streams.dedupe import Deduper
+from app.streams.dedupe import Deduper, Redundancy
 from app.streams.egress import Egress
 from app.streams.hasher import Hasher
 from app.streams.ingest import MOST_BUFFERS, Stages
@@ -103,13 +103,14 @@ class House:
     """One store. What its files should hold is in their names; `acknowledged` are those that somebody
     was told of and did not delete."""
 
-    def __init__(self, database: Database, hasher: Hasher) -> None:
+    def __init__(self, database: Database, hasher: Hasher, copies: int = 1) -> None:
         self.database = database
-        self.nodes = [MemoryNode("node1"), MemoryNode("node2")]
+        self.copies = copies
+        self.nodes = [MemoryNode(f"node{number + 1}") for number in range(copies + 1)]
         self.cluster = SteppedCluster(self.nodes)
         self.chunks, pages, mending = Chunks(database), Pages(database), Mending(database)
         self.checker = Checker(database, self.cluster, hasher)
-        self.deduper = Deduper(self.chunks, mending, self.cluster, GrantedLocks())
+        self.deduper = Deduper(self.chunks, mending, self.cluster, GrantedLocks(), Redundancy(copies))
         pool = BufferPool(8 * MOST_BUFFERS * SIZE, MOST_BUFFERS)
         stages = Stages(pool, hasher, self.deduper, self.chunks, self.cluster, Ledger(database), 1 << 20)
         egress = Egress(pages, self.chunks, self.cluster, hasher)
@@ -179,9 +180,12 @@ class House:
             chunk = (await self.chunks.find([digest])).get(digest)
             if chunk and chunk.state == "live":
                 await reach("chosen")
-                (old,) = chunk.blobs
-                (other,) = {node.id for node in self.nodes} - {old.node}
-                await Mover(self.database, self.cluster).move(chunk, old, other)
+                mover, old = Mover(self.database, self.cluster), chunk.blobs[-1]
+                others = sorted({node.id for node in self.nodes} - {blob.node for blob in chunk.blobs})
+                if digest == digest_of(letters[0]):
+                    await mover.move(chunk, old, others[0])
+                else:
+                    await mover.add(chunk, others[0])
 
     async def read(self) -> None:
         for _ in range(2):
@@ -199,7 +203,8 @@ class House:
         assert report.findings == []
         chunks = [chunk async for some in self.chunks.stream(0, 255) for chunk in some]
         assert [chunk for chunk in chunks if chunk.state != "live" or not chunk.refs or chunk.adding] == []
-        assert report.blobs == len(chunks)
+        assert report.blobs == sum(len(chunk.blobs) for chunk in chunks)
+        assert all(len(chunk.blobs) >= self.copies for chunk in chunks)
         assert await self.database["pages"].find({"refs": 0}) == []
         assert await self.database["uploads"].find({}) == []
 

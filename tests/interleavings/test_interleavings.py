@@ -30,7 +30,7 @@ EFFORT = settings(
     max_examples=RUNS, deadline=None, database=None, report_multiple_bugs=False, suppress_health_check=list(HealthCheck)
 )
 
-Explore = Callable[[settings], None]
+Explore = Callable[..., None]
 
 
 async def run(house: House, plan: Plan, schedule: Schedule) -> None:
@@ -70,11 +70,11 @@ def explore(mongo_url: str, small: None) -> Iterator[Explore]:
         try:
             runner.run(prepare(database))
 
-            def explored(effort: settings) -> None:
+            def explored(effort: settings, copies: int = 1) -> None:
                 @effort
                 @given(plans, schedules)
                 def all_of_it(plan: Plan, schedule: Schedule) -> None:
-                    runner.run(run(House(database, hasher), plan, schedule))
+                    runner.run(run(House(database, hasher, copies), plan, schedule))
 
                 all_of_it()
 
@@ -85,6 +85,10 @@ def explore(mongo_url: str, small: None) -> Iterator[Explore]:
 
 def test_no_interleaving_loses_or_leaks_anything(explore: Explore) -> None:
     explore(EFFORT)
+
+
+def test_nor_does_it_where_each_chunk_has_copies(explore: Explore) -> None:
+    explore(settings(EFFORT, max_examples=RUNS // 2), copies=2)
 
 
 @pytest.mark.parametrize("rule", MUTANTS)
