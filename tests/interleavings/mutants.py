@@ -56,18 +56,18 @@ def _name_alike(patch: pytest.MonkeyPatch) -> None:
 
 
 def _refer_to_anything(patch: pytest.MonkeyPatch) -> None:
-    """R4: a commit does not ask whether the chunks are live."""
+    """R4: a commit asks whether there are such chunks, but not whether they are live."""
 
     async def refer(self: Chunks, references: Mapping[Digest, int], session: Session) -> int:
         query = {"_id": {"$in": sorted(references)}}
         await self._chunks.update_many(query, {"$inc": {"refs": 1}}, session=session)
         return len(references)
 
-    def not_live(self: _Links, pages: Iterable[Page]) -> set[Digest]:
-        return set()
+    def not_there(self: _Links, pages: Iterable[Page]) -> set[Digest]:
+        return {ref.digest for page in pages if page.id in self.new for ref in page.chunks} - self.found.keys()
 
     patch.setattr(Chunks, "refer", refer)
-    patch.setattr(_Links, "not_live", not_live)
+    patch.setattr(_Links, "not_live", not_there)
 
 
 def _claim_what_was_seen(patch: pytest.MonkeyPatch) -> None:
