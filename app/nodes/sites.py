@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -19,4 +20,16 @@ def site_of(url: str) -> Site:
         if parts.netloc:
             raise ConfigError(f"{url}: the path of a file URL begins with a third slash, as in file:///mnt/disk1.")
         return DirectorySite(Path(unquote(parts.path)))
-    raise ConfigError(f"{url}: no node can be there. Name a directory, as a path or as file:///path.")
+    if parts.scheme == "s3":
+        return _bucket(url)
+    raise ConfigError(
+        f"{url}: no node can be there. Name a directory, as a path or as file:///path, or a bucket, as s3://bucket."
+    )
+
+
+def _bucket(url: str) -> Site:
+    if find_spec("obstore") is None:
+        raise ConfigError("A node in a bucket needs the extra s3. Install it: pip install 'mini-s3[s3]'")
+    from app.nodes.s3_site import S3Site  # noqa: PLC0415 - it costs 5 MiB, and most stores have no bucket
+
+    return S3Site(url)
