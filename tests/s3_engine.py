@@ -41,10 +41,10 @@ _ATTEMPTS = 3
 class Engine:
     endpoint: str
 
-    def url(self, prefix: str, **parameters: str) -> str:
-        """Of a node in the tests' bucket; the parameter `endpoint` may be another one."""
+    def url(self, prefix: str, *, bucket: str = BUCKET, **parameters: str) -> str:
+        """Of a node in a bucket; the parameter `endpoint` may be another one."""
         given = {"endpoint": self.endpoint} | parameters
-        return f"s3://{BUCKET}/{prefix}?" + "&".join(f"{name}={value}" for name, value in given.items())
+        return f"s3://{bucket}/{prefix}?" + "&".join(f"{name}={value}" for name, value in given.items())
 
     def put(self, key: str, content: bytes) -> None:
         httpx.put(f"{self.endpoint}/{BUCKET}/{key}", content=content, trust_env=False).raise_for_status()

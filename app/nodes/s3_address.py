@@ -48,7 +48,7 @@ class Address:
             given = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         except ValueError:
             raise ConfigError(f"The URL of an S3 node is garbled. {_EXAMPLE}") from None
-        if "@" in parts.netloc:
+        if "@" in unquote(url):
             raise ConfigError(_KEYS)
         bucket, prefix = parts.netloc, unquote(parts.path).strip("/")
         if not _BUCKET.fullmatch(bucket):
@@ -109,8 +109,6 @@ def _endpoint(bucket: str, url: str) -> str:
         port = parts.port
     except ValueError:
         parts, port = urlsplit(""), None
-    if "@" in parts.netloc:
-        raise ConfigError(_KEYS)
     if parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/") or parts.query:
         raise ConfigError(f"s3://{bucket}: the endpoint is to look like http://host:9000 or https://host.")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

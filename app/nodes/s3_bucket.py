@@ -10,13 +10,7 @@ from datetime import timedelta
 from typing import Never
 
 import obstore
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    InvalidPathError,
-    PermissionDeniedError,
-    UnauthenticatedError,
-)
+from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError
 from obstore.store import S3Store
 
 from app.errors import ConfigError, NodeError, NodeFull
@@ -37,6 +31,7 @@ _SOURCES = (
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "507 Insufficient Storage"}
+_REFUSED = re.compile("status code: 40[13] ")
 _HOW = (
     re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>"),
     re.compile(r"status code: (\d{3}[A-Za-z ]{0,40})"),
@@ -158,7 +153,7 @@ class Bucket:
         reason = _reason(error)
         if reason == "NoSuchBucket":
             raise BucketMissing(f"{self._where}: there is no such bucket") from None
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError) and reason not in _FULL:
+        if _REFUSED.search(str(error)) and reason not in _FULL:
             raise NodeError(
                 f"{self._where}: the engine refuses ({reason}). Are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
                 "right, and may they read, write, list and delete in this bucket?"

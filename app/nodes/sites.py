@@ -13,7 +13,10 @@ from app.nodes.directory_site import DirectorySite
 
 def site_of(url: str) -> Site:
     """The site that a URL names; a bare path is a directory's. Raises ConfigError."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigError("The URL of a node is garbled: its brackets do not match.") from None
     if not parts.scheme:
         return DirectorySite(Path(url))
     if parts.scheme == "file":
