@@ -21,7 +21,7 @@ REQUEST = timedelta(seconds=20)
 """The most that one request may take, from its first byte to the answer's last."""
 RETRIES = 2
 RETRY = timedelta(seconds=10)
-"""Time from the first attempt after which there is no other: a call lasts `RETRY` and `REQUEST` at the most."""
+"""Time from the first attempt after which there is no other: it is over after `RETRY` and `REQUEST` at the latest."""
 
 _PAGE = 1000
 _SOURCES = (
@@ -45,7 +45,7 @@ class BucketMissing(NodeError):
 
 
 class Bucket:
-    """Objects by their keys below the address's prefix. Every call ends within bounded time (see `RETRY`).
+    """Objects by their keys below the address's prefix. Every request ends within bounded time (see `RETRY`).
 
     They raise FileNotFoundError for an object that is not there, where that is said; BucketMissing;
     NodeFull; NodeError for everything else. Errors show the engine's code or the kind of the failure,

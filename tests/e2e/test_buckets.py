@@ -53,7 +53,7 @@ def test_files_go_into_buckets_and_out_of_them(start_server: StartServer, s3: En
     assert result_of("gc", *store_of(server), "--grace", 0)["chunksRemoved"] == 6
     assert blob_count(s3, prefix) == 0
     assert result_of("check", *store_of(server), "--read-data")["clean"]
-    server.stop()
+    assert server.stop() == 0
 
     told = server.log_text() + repr(registry(server))
     assert KEYS["AWS_SECRET_ACCESS_KEY"] not in told

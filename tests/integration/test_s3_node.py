@@ -48,7 +48,7 @@ def prefix() -> str:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_bucket, "REQUEST", timedelta(seconds=0.3))
-    monkeypatch.setattr(s3_bucket, "RETRY", timedelta(seconds=0.3))
+    monkeypatch.setattr(s3_bucket, "RETRY", timedelta(seconds=0.1))
 
 
 def blob_for(content: bytes) -> Blob:
@@ -265,12 +265,41 @@ async def test_an_engine_that_is_away(s3: Engine) -> None:
 
 
 async def test_an_engine_that_never_answers(s3: Engine, hasty: None) -> None:
+    """It is asked once: a second time would make it two waits."""
     with answering(None) as engine:
         site = S3Site(s3.url("p", endpoint=engine.endpoint))
-        for call in (site.identity, *calls(site.open(NodeId("n")))):
+        for number, call in enumerate((site.identity, *calls(site.open(NodeId("n"))))):
             async with asyncio.timeout(BOUND):
                 with pytest.raises(NodeError, match="no answer in time"):
                     await call()
+            assert len(engine.asked) == number + 1
+
+
+async def test_while_an_engine_does_not_answer_the_event_loop_turns(s3: Engine, hasty: None) -> None:
+    """What blocks inside obstore is not seen by blockbuster."""
+    with answering(None) as engine:
+        for call in calls(S3Site(s3.url("p", endpoint=engine.endpoint)).open(NodeId("n"))):
+            waiting = asyncio.ensure_future(call())
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            with pytest.raises(NodeError):
+                await waiting
+
+
+async def test_a_plain_404_says_nothing_about_blobs(s3: Engine) -> None:
+    with answering(answer("404 Not Found")) as engine:
+        for call in calls(S3Site(s3.url("p", endpoint=engine.endpoint)).open(NodeId("n"))):
+            with pytest.raises(NodeError) as caught:
+                await call()
+            assert caught.type is NodeError
+
+
+async def test_an_engine_that_fails_is_asked_a_few_times(s3: Engine) -> None:
+    with answering(answer("503 Service Unavailable")) as engine:
+        node = S3Site(s3.url("p", endpoint=engine.endpoint)).open(NodeId("n"))
+        with pytest.raises(NodeError, match="503 Service Unavailable"):
+            await node.write(blob_for(b"x"), b"x")
+        assert len(engine.asked) == 1 + s3_bucket.RETRIES
 
 
 async def test_an_engine_that_breaks_off(s3: Engine, hasty: None) -> None:
