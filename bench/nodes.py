@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Awaitable, Callable
+from mmap import mmap
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 from statistics import median
@@ -69,7 +70,9 @@ async def _measure(urls: dict[str, str], batches: int, rounds: int) -> dict[tupl
 
 async def _round(node: Node, batches: int) -> dict[str, Cost]:
     """Write blobs, read and remove them."""
-    contents = [memoryview(secrets.token_bytes(MIB)) for _ in range(_AT_ONCE)]
+    contents = [memoryview(mmap(-1, MIB)) for _ in range(_AT_ONCE)]  # Of whole pages, like the buffers of uploads.
+    for content in contents:
+        content[:] = secrets.token_bytes(MIB)
     buffers = [memoryview(bytearray(MIB)) for _ in range(_AT_ONCE)]
     digests = [Digest(hashlib.sha256(content).digest()) for content in contents]
     blobs = [[Blob(node.id, digest, new_generation()) for digest in digests] for _ in range(batches)]
