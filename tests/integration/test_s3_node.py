@@ -336,11 +336,13 @@ async def test_what_an_engine_answers_to_a_write(
 async def test_a_write_is_signed_and_has_a_checksum(s3: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
     monkeypatch.setenv("AWS_CHECKSUM_ALGORITHM", "sha256")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "a-token")
     with answering(answer("200 OK")) as engine:
         node = S3Site(s3.url("p", endpoint=engine.endpoint)).open(NodeId("n"))
         await node.write(blob_for(b"x"), b"x")
         (asked,) = engine.asked
         assert b"\r\nx-amz-checksum-crc64nvme: " in asked
+        assert b"\r\nx-amz-security-token: a-token\r\n" in asked
         assert b"\r\nauthorization: AWS4-HMAC-SHA256 Credential=tests/" in asked
 
 
