@@ -2,7 +2,7 @@
 FROM python:3.12 AS build
 COPY pyproject.toml README.md /src/
 COPY app /src/app
-RUN pip install --no-cache-dir --prefix=/install /src
+RUN pip install --no-cache-dir --prefix=/install '/src[s3]'
 
 FROM python:3.12-slim
 

@@ -9,7 +9,7 @@ ARGS   ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo memory collect micro scale bench test sanitize check clean
+.PHONY: help run demo memory collect micro nodes scale bench test sanitize check clean
 
 # An environment knows the folder that it was made in; a copied one must not be used.
 $(shell for venv in .venv .venv-dev .venv-bench; do \
@@ -24,6 +24,7 @@ help:
 	@echo 'make memory   measure its peak memory: one upload of 10 GiB, then 50 of 100 MiB at once'
 	@echo 'make collect  measure deleting and collecting, and what that costs uploads'
 	@echo 'make micro    measure single stages: hashing, cutting, forms, lookups, commits; each beside the least it could take'
+	@echo 'make nodes    measure what a node in a bucket costs, beside one that is a directory; needs 7 GiB for half a minute'
 	@echo 'make scale    measure it with one worker beside as many as there are cores; needs 10 GiB for 2 minutes'
 	@echo 'make bench    compare it with SeaweedFS, GridFS and a handler that stores nothing; needs 22 GiB for 6 minutes'
 	@echo 'make clean    remove environments and caches (not your data)'
@@ -46,6 +47,9 @@ collect: .venv/.ready
 
 micro: .venv-dev/.ready
 	@exec .venv-dev/bin/python -m bench.micro $(ARGS)
+
+nodes: .venv-bench/.ready
+	@exec .venv-bench/bin/python -m bench.nodes $(ARGS)
 
 scale: .venv/.ready
 	@exec .venv/bin/python -m bench.scale $(ARGS)
@@ -75,7 +79,7 @@ clean:
 
 .venv/.ready: WHAT = .[embedded]
 .venv-dev/.ready: WHAT = .[embedded,dev]
-.venv-bench/.ready: WHAT = .[embedded,bench]
+.venv-bench/.ready: WHAT = .[embedded,s3,bench]
 
 .venv/.ready .venv-dev/.ready .venv-bench/.ready: pyproject.toml app/streams/_lanes.c app/streams/_lanes_rounds.h
 	@set -e; \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -18,6 +19,7 @@ from app.embedded import mongod, redis_server
 from app.models.database import Database, open_database
 from app.models.meta import prepare
 from app.server import open_parts
+from tests import s3_engine
 from tests.support import Databases, Server, eventually, running
 
 MOST_DISK = 4 << 30
@@ -70,6 +72,22 @@ def redis_url(sockets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     assert binary is not None
     with running(redis_server.program(binary, data, sockets, data / "log")) as shared["Redis"]:
         yield redis_server.url(sockets)
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_engine.Engine]:
+    with s3_engine.seaweed(tmp_path_factory.mktemp("seaweed")) as engine:
+        yield engine
+
+
+@pytest.fixture
+def s3(seaweed: s3_engine.Engine, monkeypatch: pytest.MonkeyPatch) -> s3_engine.Engine:
+    """The S3 engine of all tests, and its keys in the environment. A test takes a prefix of its own."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in (s3_engine.KEYS | {"NO_PROXY": "127.0.0.1"}).items():
+        monkeypatch.setenv(name, value)
+    return seaweed
 
 
 @pytest.fixture(scope="session")

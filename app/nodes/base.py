@@ -101,6 +101,10 @@ class Site(ABC):
     def name(self) -> str:
         """What a node that is made here is called after."""
 
+    def is_at(self, location: str) -> bool:
+        """Whether this location, of a site of any kind, is the same place."""
+        return location == self.location
+
     @abstractmethod
     async def identity(self) -> bytes | None:
         """What the identity file says, or None where there is none.

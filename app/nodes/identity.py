@@ -36,15 +36,15 @@ async def identify(site: Site, store: str, registry: Sequence[NodeEntry], *, mak
     Raises ConfigError where it is not the node that is known there, belongs to another store, or
     can't be used; NodeError where it does not answer.
     """
-    expected = next((entry for entry in registry if entry.location == site.location), None)
+    expected = next((entry for entry in registry if site.is_at(entry.location)), None)
     found = await site.identity()
     if found is None and expected:
         raise ConfigError(
-            f"The node {site.location} is known as {expected.id} but is empty. Is its disk mounted? "
-            "If its blobs are really lost, name another place instead."
+            f"The node {site.location} is known as {expected.id} but is empty. Is its disk mounted, its bucket the "
+            "right one? If its blobs are really lost, name another place instead."
         )
     if found is None and not make:
-        raise ConfigError(f"There is no node at {site.location}. Is its disk mounted?")
+        raise ConfigError(f"There is no node at {site.location}. Is its disk mounted, its bucket the right one?")
     if found is None:
         new = Identity(
             format=FORMAT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -12,11 +13,26 @@ from app.nodes.directory_site import DirectorySite
 
 def site_of(url: str) -> Site:
     """The site that a URL names; a bare path is a directory's. Raises ConfigError."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigError("The URL of a node is garbled: its brackets do not match.") from None
     if not parts.scheme:
         return DirectorySite(Path(url))
     if parts.scheme == "file":
         if parts.netloc:
             raise ConfigError(f"{url}: the path of a file URL begins with a third slash, as in file:///mnt/disk1.")
         return DirectorySite(Path(unquote(parts.path)))
-    raise ConfigError(f"{url}: no node can be there. Name a directory, as a path or as file:///path.")
+    if parts.scheme == "s3":
+        return _bucket(url)
+    raise ConfigError(
+        f"{url}: no node can be there. Name a directory, as a path or as file:///path, or a bucket, as s3://bucket."
+    )
+
+
+def _bucket(url: str) -> Site:
+    if find_spec("obstore") is None:
+        raise ConfigError("A node in a bucket needs the extra s3. Install it: pip install 'mini-s3[s3]'")
+    from app.nodes.s3_site import S3Site  # noqa: PLC0415 - it costs 5 MiB, and most stores have no bucket
+
+    return S3Site(url)

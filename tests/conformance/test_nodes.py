@@ -7,6 +7,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from mmap import mmap
@@ -19,8 +20,10 @@ from app.errors import BlobDamaged, BlobMissing, NodeError, NodeFull
 from app.nodes.base import Node, Stored
 from app.nodes.directory import DirectoryNode
 from app.nodes.directory_site import DirectorySite
+from app.nodes.s3_site import S3Site
 from app.types import Blob, Digest, NodeId, new_generation
 from tests.conformance.nodes import FaultyNode, MemoryNode
+from tests.s3_engine import Engine
 
 pytestmark = pytest.mark.anyio
 
@@ -46,17 +49,29 @@ async def closing(node: Node) -> AsyncIterator[Node]:
         await node.close()
 
 
-KINDS: dict[str, Callable[[Path], Opened]] = {
-    "directory": lambda path: closing(directory_node(path)),
-    "memory": lambda _: closing(MemoryNode()),
-    "faulty, in a good hour": lambda path: closing(FaultyNode(directory_node(path))),
+@asynccontextmanager
+async def bucket_node(engine: Engine) -> AsyncIterator[Node]:
+    site = S3Site(engine.url(f"conformance/{secrets.token_hex(8)}"))
+    await site.claim(b"{}")
+    async with closing(site.open(NodeId("n"))) as node:
+        yield node
+
+
+Fixtures = Callable[[str], Any]
+
+KINDS: dict[str, Callable[[Path, Fixtures], Opened]] = {
+    "directory": lambda path, _: closing(directory_node(path)),
+    "memory": lambda *_: closing(MemoryNode()),
+    "faulty, in a good hour": lambda path, _: closing(FaultyNode(directory_node(path))),
+    "bucket": lambda _, fixtures: bucket_node(fixtures("s3")),
 }
-"""How a node of each kind is opened, with a folder of its own. A new kind joins here."""
+"""How a node of each kind is opened, with a folder of its own, or with what it takes from a fixture. A
+new kind joins here."""
 
 
 @pytest.fixture(params=KINDS)
 async def node(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Node]:
-    async with KINDS[request.param](tmp_path / "n") as opened:
+    async with KINDS[request.param](tmp_path / "n", request.getfixturevalue) as opened:
         yield opened
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import json
 import os
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,6 +56,25 @@ def own_server(databases: Databases, factory: pytest.TempPathFactory, **settings
             yield server
         finally:
             server.stop()
+
+
+def command(*words: object) -> subprocess.CompletedProcess[str]:
+    """`mini-s3` with these words, as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "app", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={name: value for name, value in os.environ.items() if not name.startswith("MINI_S3_")},
+    )
+
+
+def result_of(*words: object, code: int = 0) -> Any:
+    """What a command prints as JSON; it must end with this code."""
+    done = command(*words, "--json")
+    assert done.returncode == code, done.stdout + done.stderr
+    return json.loads(done.stdout)
 
 
 # Forms

@@ -9,32 +9,15 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from app.embedded.data_dir import running
 from tests.conftest import StartServer
+from tests.e2e.helpers import command, result_of
 from tests.support import Server, blob_names, eventually
 
 MIB = 1 << 20
-
-
-def command(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "app", *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={name: value for name, value in os.environ.items() if not name.startswith("MINI_S3_")},
-    )
-
-
-def result_of(*words: object, code: int = 0) -> Any:
-    done = command(*words, "--json")
-    assert done.returncode == code, done.stdout + done.stderr
-    return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")

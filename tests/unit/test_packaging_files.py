@@ -277,6 +277,14 @@ def test_the_image_copies_only_what_is_there_and_let_in(dockerfile: list[tuple[s
     assert {"pyproject.toml", "app", project["readme"]} == set(sources)
 
 
+def test_the_image_has_what_nodes_of_every_kind_need(dockerfile: list[tuple[str, str]]) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert [name.partition(">")[0] for name in extras["s3"]] == ["obstore"]
+    assert set(extras["s3"]) <= set(extras["dev"])
+    (install,) = (rest for name, rest in dockerfile if name == "RUN" and "pip install" in rest)
+    assert install.endswith("'/src[s3]'")
+
+
 def test_the_image_does_not_run_as_root(dockerfile: list[tuple[str, str]]) -> None:
     user = _one(dockerfile, "USER")
     assert user not in ("root", "0")
