@@ -67,9 +67,7 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
     settings = assignment.settings
     async with AsyncExitStack() as stack:
         foundation = await stack.enter_async_context(
-            open_foundation(
-                assignment.mongo_url, settings.mongo_database, assignment.mongo_initiate, settings.node_urls
-            )
+            open_foundation(settings, assignment.mongo_url, assignment.mongo_initiate)
         )
         database, cluster = foundation.database, foundation.cluster
         locks: Locks = LocalLocks()

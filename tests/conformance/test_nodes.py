@@ -21,6 +21,7 @@ from app.nodes.directory import DirectoryNode
 from app.nodes.directory_site import DirectorySite
 from app.types import Blob, Digest, NodeId, new_generation
 from tests.conformance.nodes import FaultyNode, MemoryNode
+from tests.node_servers import http_node
 
 pytestmark = pytest.mark.anyio
 
@@ -49,6 +50,7 @@ async def closing(node: Node) -> AsyncIterator[Node]:
 KINDS: dict[str, Callable[[Path], Opened]] = {
     "directory": lambda path: closing(directory_node(path)),
     "memory": lambda _: closing(MemoryNode()),
+    "http": http_node,
     "faulty, in a good hour": lambda path: closing(FaultyNode(directory_node(path))),
 }
 """How a node of each kind is opened, with a folder of its own. A new kind joins here."""
