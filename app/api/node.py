@@ -98,6 +98,7 @@ def build_node_api(site: Site, node: Node, token: str) -> ASGIApp:
             Exception: on_fault,
         },
     )
+    app.router.redirect_slashes = False
     return RequestContext(Linger(Authorized(Crowd(app, _AT_ONCE), token)))
 
 
