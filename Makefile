@@ -24,7 +24,7 @@ help:
 	@echo 'make memory   measure its peak memory: one upload of 10 GiB, then 50 of 100 MiB at once'
 	@echo 'make collect  measure deleting and collecting, and what that costs uploads'
 	@echo 'make micro    measure single stages: hashing, cutting, forms, lookups, commits; each beside the least it could take'
-	@echo 'make nodes    measure what a node in a bucket costs, beside one that is a directory; needs 7 GiB for half a minute'
+	@echo 'make nodes    measure what node servers and nodes in buckets cost, beside a directory; needs 10 GiB for a minute'
 	@echo 'make scale    measure it with one worker beside as many as there are cores; needs 10 GiB for 2 minutes'
 	@echo 'make bench    compare it with SeaweedFS, GridFS and a handler that stores nothing; needs 22 GiB for 6 minutes'
 	@echo 'make clean    remove environments and caches (not your data)'

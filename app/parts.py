@@ -12,6 +12,7 @@ from app.errors import ConfigError
 from app.models.database import Database, open_database
 from app.models.meta import prepare
 from app.models.nodes import Nodes
+from app.nodes.base import Site
 from app.nodes.cluster import Cluster, open_cluster
 from app.nodes.sites import site_of
 from app.settings import Settings
@@ -26,12 +27,16 @@ class Foundation:
 
 
 @asynccontextmanager
-async def open_foundation(mongo_url: str, name: str, initiate: str, nodes: Sequence[str]) -> AsyncIterator[Foundation]:
-    """Open the database, and the nodes of its store, by URL or path. Raises ConfigError."""
-    async with open_database(mongo_url, name, initiate=initiate) as database:
+async def open_foundation(settings: Settings, mongo_url: str, initiate: str) -> AsyncIterator[Foundation]:
+    """Open the database, and the nodes of its store. Raises ConfigError."""
+    async with open_database(mongo_url, settings.mongo_database, initiate=initiate) as database:
         store_id = await prepare(database)
-        async with open_cluster(list(map(site_of, nodes)), store_id, Nodes(database)) as cluster:
+        async with open_cluster(_sites(settings, settings.node_urls), store_id, Nodes(database)) as cluster:
             yield Foundation(database, cluster)
+
+
+def _sites(settings: Settings, urls: Sequence[str]) -> list[Site]:
+    return [site_of(url, settings.node_token.get_secret_value()) for url in urls]
 
 
 @asynccontextmanager
@@ -67,5 +72,5 @@ async def _open_known(settings: Settings, url: str, initiate: str) -> AsyncItera
         store_id = await prepare(database, create=False)
         registry = Nodes(database)
         nodes = settings.nodes or [entry.location for entry in await registry.entries()]
-        async with open_cluster(list(map(site_of, nodes)), store_id, registry, only_known=True) as cluster:
+        async with open_cluster(_sites(settings, nodes), store_id, registry, only_known=True) as cluster:
             yield Foundation(database, cluster)

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import ClassVar
 
-import uvicorn
 from pydantic import BaseModel
-from starlette.types import ASGIApp
 
 from app import faults
 from app.api.app import Parts, build_api
@@ -37,6 +34,7 @@ from app.models.pages import Pages
 from app.models.runs import Runs
 from app.models.tallies import Tallies
 from app.parts import open_foundation
+from app.serving import Server, configured, run
 from app.settings import Settings
 from app.store.readiness import Readiness
 from app.store.stats import Statistics
@@ -69,9 +67,7 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
     settings = assignment.settings
     async with AsyncExitStack() as stack:
         foundation = await stack.enter_async_context(
-            open_foundation(
-                assignment.mongo_url, settings.mongo_database, assignment.mongo_initiate, settings.node_urls
-            )
+            open_foundation(settings, assignment.mongo_url, assignment.mongo_initiate)
         )
         database, cluster = foundation.database, foundation.cluster
         locks: Locks = LocalLocks()
@@ -131,50 +127,12 @@ async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[Non
             await task
 
 
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_started: Callable[[], object]) -> None:
-        super().__init__(config)
-        self._on_started = on_started
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_started()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals only ask the server to stop; uvicorn would raise them again once it has, and so
-        end the process before its parts are closed."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
-        yield
-
-    def _stop(self) -> None:
-        self.should_exit = True
-
-
-def _configured(app: ASGIApp, settings: Settings) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
-        timeout_graceful_shutdown=settings.shutdown_timeout,
-    )
-
-
 async def serve(assignment: Assignment, listener: socket.socket, report: int) -> None:
     """Serve until SIGTERM; running requests then get the time that the settings allow."""
     settings = assignment.settings
     async with open_parts(assignment) as parts:
         app = build_api(parts, cors_origins=settings.cors_origins, idle_timeout=settings.idle_timeout)
-        server = _Server(_configured(app, settings), on_started=lambda: os.write(report, READY))
+        server = Server(configured(app, settings), on_started=lambda: os.write(report, READY))
         await server.serve(sockets=[listener])
 
 
@@ -188,10 +146,8 @@ def main() -> int:
     set_up_logs(assignment.settings.log_level, assignment.settings.log_format, pid=os.getpid())
     forget_dead_workers()
     faults.arm()
-    factory = uvicorn.Config(lambda: None, loop="uvloop", log_config=None).get_loop_factory()
     try:
-        with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(serve(assignment, listener, report))
+        run(serve(assignment, listener, report))
     except (ConfigError, MiniS3Error) as error:
         os.write(report, error.message.encode()[:4000])
         return 2

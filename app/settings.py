@@ -6,17 +6,21 @@ command's flags and its help are made from the fields below, so this is the one 
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ByteSize, Field, ValidationError, field_validator
+from pydantic import ByteSize, Field, SecretStr, ValidationError, field_serializer, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.errors import ConfigError
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """A list that is written with commas."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]*")
+"""What may stand in an Authorization header (RFC 6750, section 2.1)."""
 
 
 class Settings(BaseSettings):
@@ -39,6 +43,7 @@ class Settings(BaseSettings):
         False,
         description="yes: store fewer copies while too few nodes take writes, for `check --repair` to add the rest",
     )
+    node_token: SecretStr = Field(SecretStr(""), description="The token that nodes on other machines ask for")
     max_file_size: ByteSize = Field(ByteSize(1 << 40), ge=1, description="Largest file taken")
     buffer_memory: ByteSize = Field(
         ByteSize(128 << 20), ge=4 << 20, description="Memory for the bodies of all uploads of one worker"
@@ -68,6 +73,18 @@ class Settings(BaseSettings):
         if not amount.isdecimal() or int(amount) < 1 or period not in ("second", "minute", "hour", "day"):
             raise ValueError("must look like 600/minute (second, minute, hour or day)")
         return value
+
+    @field_validator("node_token")
+    @classmethod
+    def _is_token(cls, value: SecretStr) -> SecretStr:
+        if not _TOKEN.fullmatch(value.get_secret_value()):
+            raise ValueError("may consist of letters, digits and -._~+/= only")
+        return value
+
+    @field_serializer("node_token", when_used="json")
+    def _told(self, value: SecretStr) -> str:
+        """Workers get their settings as JSON."""
+        return value.get_secret_value()
 
     @classmethod
     def settings_customise_sources(

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 from app.embedded.child import Child, Program
 from app.embedded.services import EmbeddedServices
-from app.errors import ConfigError
+from app.listening import bind, url_of
 from app.settings import Settings
 
 _GRACE = 5.0
@@ -32,7 +32,7 @@ async def supervise(settings: Settings, say: Callable[[str], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
-        listener = stack.enter_context(_bind(settings.host, settings.port))
+        listener = stack.enter_context(bind(settings.host, settings.port))
         services = EmbeddedServices(settings)
         starting = asyncio.ensure_future(_start(settings, services, listener, stack))
         asked_to_stop = asyncio.ensure_future(stopping.wait())
@@ -42,8 +42,7 @@ async def supervise(settings: Settings, say: Callable[[str], None]) -> None:
             await asyncio.wait([starting])
             return
         starting.result()
-        host, port = listener.getsockname()[:2]
-        say(f"Mini-S3 is listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+        say(f"Mini-S3 is listening on {url_of(listener)}")
         await asked_to_stop
 
 
@@ -105,24 +104,3 @@ def _worker(
         pass_fds=(listener.fileno(), report),
         explain=explain,
     )
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """Raises ConfigError where the address can't be had."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(2048)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        raise ConfigError(
-            f"Mini-S3 can't listen on {host}:{port}: {error.strerror}. Choose another with --host and --port."
-        ) from error
-    return listener

@@ -1,8 +1,8 @@
-"""What a node in a bucket costs this process, beside one that is a directory: `python -m bench.nodes`.
+"""What nodes beyond this machine cost this process, beside one that is a directory: `python -m bench.nodes`.
 
-Blobs of 1 MiB are written and read sixteen at a time, by each node in turn. The bucket is on a SeaweedFS of
-this machine that asks nobody for keys; requests are signed all the same. The processor time is that of
-this process, threads included, and not the engine's.
+Blobs of 1 MiB are written and read sixteen at a time, by each node in turn. The node server is on this
+machine, and so is the SeaweedFS of the bucket, which asks nobody for keys; requests are signed all the
+same. The processor time is that of this process, threads included, and not that of the servers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import asyncio
 import hashlib
 import os
 import secrets
-from collections.abc import Awaitable, Callable
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from mmap import mmap
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
@@ -28,6 +31,7 @@ from bench.http import MIB
 from bench.workspace import workspace
 
 _AT_ONCE = 16
+_TOKEN = "bench"
 _KEYS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
 
 Cost = tuple[float, float]
@@ -41,23 +45,46 @@ Cost = tuple[float, float]
 def main(mib: int, rounds: int, parent: Path | None) -> None:
     """Measure writes and reads of nodes."""
     os.environ.update(_KEYS)
-    with workspace((2 * rounds * mib + 2048) * MIB, parent) as folder, systems.seaweed(folder / "weed") as weed:
-        urls = {"directory": str(folder / "node"), "bucket": f"s3://bench/node?endpoint=http://{weed.address}"}
+    with (
+        workspace((3 * rounds * mib + 2048) * MIB, parent) as folder,
+        systems.seaweed(folder / "weed") as weed,
+        _node_server(folder / "served") as server,
+    ):
+        urls = {
+            "directory": str(folder / "node"),
+            "server": server,
+            "bucket": f"s3://bench/node?endpoint=http://{weed.address}",
+        }
         costs = asyncio.run(_measure(urls, mib // _AT_ONCE, rounds))
     for step in ("write", "read"):
-        bucket, directory = (
-            tuple(median(cost[at] for cost in costs[kind, step]) for at in (0, 1)) for kind in ("bucket", "directory")
-        )
-        click.echo(
-            f"{step}: {bucket[0]:.2f} s of processor for a GiB by the bucket, {directory[0]:.2f} by the directory: "
-            f"{bucket[0] / directory[0]:.2f}; wall clock {bucket[1] / directory[1]:.2f}"
-        )
+        medians = {
+            kind: [median(cost[at] for cost in costs[kind, step]) for at in (0, 1)]
+            for kind in ("directory", "server", "bucket")
+        }
+        near = medians["directory"]
+        for kind, (processor, clock) in medians.items():
+            shares = f"{processor / near[0]:.2f} of the directory's; wall clock {clock / near[1]:.2f} of it"
+            click.echo(f"{step:6}{kind:10}{processor:6.2f} s of processor a GiB, {shares}")
+
+
+@contextmanager
+def _node_server(folder: Path) -> Iterator[str]:
+    """The URL of a node server in a process of its own."""
+    words = ["-m", "app", "node", "serve", "--port", "0", "--dir", str(folder), "--log-level", "warning"]
+    environment = {**os.environ, "MINI_S3_NODE_TOKEN": _TOKEN}
+    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()[-1]
+    finally:
+        process.terminate()
+        process.wait()
 
 
 async def _measure(urls: dict[str, str], batches: int, rounds: int) -> dict[tuple[str, str], list[Cost]]:
     nodes = {}
     for kind, url in urls.items():
-        site = site_of(url)
+        site = site_of(url, _TOKEN)
         await site.claim(b"{}")
         nodes[kind] = site.open(NodeId(kind))
     costs: dict[tuple[str, str], list[Cost]] = {}

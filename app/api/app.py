@@ -8,15 +8,14 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from app.api.download import Download
 from app.api.files import Files
-from app.api.limits import Endpoint, RateLimits
+from app.api.limits import RateLimits
+from app.api.methods import by_method
 from app.api.middleware import Linger, RequestContext
 from app.api.problems import on_error, on_fault, on_http_exception
 from app.api.service import HERE, Service
@@ -54,7 +53,7 @@ def _routes(parts: Parts, idle_timeout: float) -> list[Route | Mount]:
         # In the order in which they are tried: what is asked for most often is first.
         Route(
             "/api/files/{id}",
-            _by_method({"GET": guard("download", download.by_id), "DELETE": guard("api", files.delete)}),
+            by_method({"GET": guard("download", download.by_id), "DELETE": guard("api", files.delete)}),
             methods=["GET", "DELETE"],
         ),
         Route("/api/upload", guard("upload", upload.endpoint), methods=["POST"]),
@@ -70,15 +69,6 @@ def _routes(parts: Parts, idle_timeout: float) -> list[Route | Mount]:
         Route("/", service.page, methods=["GET"]),
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
-
-
-def _by_method(endpoints: dict[str, Endpoint]) -> Endpoint:
-    """One endpoint for several methods of a path, so that a 405 there can name all of them. HEAD goes with GET."""
-
-    async def endpoint(request: Request) -> Response:
-        return await endpoints["GET" if request.method == "HEAD" else request.method](request)
-
-    return endpoint
 
 
 def _cors(origins: tuple[str, ...]) -> list[Middleware]:

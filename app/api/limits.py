@@ -16,7 +16,7 @@ import inspect
 import os
 import time
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 from limits.storage import Storage
@@ -25,11 +25,11 @@ from slowapi.errors import RateLimitExceeded
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.methods import Endpoint
 from app.coord.counts import Counts
 from app.errors import RateLimited
 
 Kind = Literal["api", "upload", "download"]
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 _NEAR = 100
 """Requests left of a limit below which each one is counted in Redis before it is admitted."""

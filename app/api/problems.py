@@ -24,7 +24,13 @@ _STATUS: dict[type[MiniS3Error], int] = {
     errors.Unavailable: 503,
     errors.NoSpace: 507,
 }
-_CODES = {404: "not-found", 405: "method-not-allowed"}
+_CODES = {
+    401: "unauthorized",
+    404: "not-found",
+    405: "method-not-allowed",
+    411: "length-required",
+    413: "too-large",
+}
 
 
 def problem(request: Request, error: MiniS3Error) -> Response:
@@ -35,7 +41,7 @@ def problem(request: Request, error: MiniS3Error) -> Response:
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, errors.RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"
-    return _document(request, status, error.code, error.message, headers)
+    return document(request, status, error.code, error.message, headers)
 
 
 async def on_error(request: Request, error: Exception) -> Response:
@@ -47,16 +53,16 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     """Starlette's own answers: no such route, method not allowed."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
     code = _CODES.get(error.status_code, "bad-request")
-    return _document(request, error.status_code, code, error.detail, dict(error.headers or {}))
+    return document(request, error.status_code, code, error.detail, dict(error.headers or {}))
 
 
 async def on_fault(request: Request, _error: Exception) -> Response:
     """A fault of ours, which goes on to the log."""
     detail = "Something went wrong in the server. The administrator finds details in the log."
-    return _document(request, 500, MiniS3Error.code, detail, {})
+    return document(request, 500, MiniS3Error.code, detail, {})
 
 
-def _document(request: Request, status: int, code: str, detail: str, headers: dict[str, str]) -> Response:
+def document(request: Request, status: int, code: str, detail: str, headers: dict[str, str]) -> Response:
     body = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive
 
+from app.api.bodies import body_pieces
 from app.api.views import file_view
-from app.errors import UploadStalled
 from app.logs import get_logger
 from app.store.store import Store
 from app.streams.ingest import Ingest, Receipt
@@ -47,22 +43,6 @@ async def _take(event: Event, ingest: Ingest) -> None:
             await ingest.begin_file(name, content_type)
         case _:
             await ingest.end_file()
-
-
-async def body_pieces(receive: Receive, idle_timeout: float) -> AsyncIterator[bytes]:
-    """The body as it comes. Raises UploadStalled when nothing comes for too long, ClientDisconnect."""
-    more = True
-    while more:
-        try:
-            async with asyncio.timeout(idle_timeout):
-                message = await receive()
-        except TimeoutError:
-            raise UploadStalled(f"Nothing of the body came for {idle_timeout:g} s. Send it again.") from None
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        if message.get("body"):
-            yield message["body"]
-        more = message.get("more_body", False)
 
 
 def _created(receipt: Receipt) -> Response:

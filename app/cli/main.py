@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
@@ -14,17 +14,22 @@ from app.supervisor import supervise
 
 
 class _Commands(click.Group):
-    """Imports the commands that need the database's driver only when they are asked for: the process
-    that supervises a server stays small."""
+    """Imports the commands that need more than the process that supervises a server only when they are
+    asked for: that stays small."""
 
-    LATE = ("check", "gc", "usage")
+    LATE: ClassVar = {
+        "check": "app.cli.upkeep",
+        "gc": "app.cli.upkeep",
+        "node": "app.cli.node",
+        "usage": "app.cli.upkeep",
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *self.LATE])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in self.LATE:
-            command: click.Command = getattr(import_module("app.cli.upkeep"), cmd_name)
+            command: click.Command = getattr(import_module(self.LATE[cmd_name]), cmd_name)
             return command
         return super().get_command(ctx, cmd_name)
 

@@ -23,7 +23,7 @@ from app.upkeep.findings import Report
 from app.upkeep.pace import Pace
 from app.upkeep.usage import Group, Usage
 
-_WHICH_STORE = ("data_dir", "mongo_url", "mongo_database", "nodes", "log_level", "log_format")
+_WHICH_STORE = ("data_dir", "mongo_url", "mongo_database", "nodes", "node_token", "log_level", "log_format")
 _as_json = click.option("--json", "as_json", is_flag=True, help="Write the result as JSON")
 DAMAGE = 1
 

@@ -9,10 +9,14 @@ from urllib.parse import unquote, urlsplit
 from app.errors import ConfigError
 from app.nodes.base import Site
 from app.nodes.directory_site import DirectorySite
+from app.nodes.http_site import HttpSite
 
 
-def site_of(url: str) -> Site:
-    """The site that a URL names; a bare path is a directory's. Raises ConfigError."""
+def site_of(url: str, token: str = "") -> Site:
+    """The site that a URL names; a bare path is a directory's. Node servers are asked with the token.
+
+    Raises ConfigError.
+    """
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -23,10 +27,14 @@ def site_of(url: str) -> Site:
         if parts.netloc:
             raise ConfigError(f"{url}: the path of a file URL begins with a third slash, as in file:///mnt/disk1.")
         return DirectorySite(Path(unquote(parts.path)))
+    if parts.scheme in ("http", "https"):
+        return HttpSite(url, token)
     if parts.scheme == "s3":
         return _bucket(url)
+    shown = url.rpartition("@")[2]  # What stands before may be a secret.
     raise ConfigError(
-        f"{url}: no node can be there. Name a directory, as a path or as file:///path, or a bucket, as s3://bucket."
+        f"{shown}: no node can be there. Name a directory, as a path or as file:///path, "
+        "a node server, as http://host:port, or a bucket, as s3://bucket."
     )
 
 

@@ -23,6 +23,7 @@ from app.nodes.directory_site import DirectorySite
 from app.nodes.s3_site import S3Site
 from app.types import Blob, Digest, NodeId, new_generation
 from tests.conformance.nodes import FaultyNode, MemoryNode
+from tests.node_servers import http_node
 from tests.s3_engine import Engine
 
 pytestmark = pytest.mark.anyio
@@ -61,6 +62,7 @@ Fixtures = Callable[[str], Any]
 
 KINDS: dict[str, Callable[[Path, Fixtures], Opened]] = {
     "directory": lambda path, _: closing(directory_node(path)),
+    "http": lambda path, _: http_node(path),
     "memory": lambda *_: closing(MemoryNode()),
     "faulty, in a good hour": lambda path, _: closing(FaultyNode(directory_node(path))),
     "bucket": lambda _, fixtures: bucket_node(fixtures("s3")),

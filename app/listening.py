@@ -1,0 +1,34 @@
+"""Sockets that servers listen on."""
+
+from __future__ import annotations
+
+import socket
+
+from app.errors import ConfigError
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Raises ConfigError where the address can't be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(2048)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise ConfigError(
+            f"Mini-S3 can't listen on {host}:{port}: {error.strerror}. Choose another with --host and --port."
+        ) from error
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where plain HTTP reaches it."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
