@@ -19,6 +19,7 @@ from app.errors import BlobDamaged, BlobMissing, NodeError, NodeFull
 from app.nodes.base import Node, Stored
 from app.nodes.directory import DirectoryNode
 from app.nodes.directory_site import DirectorySite
+from app.nodes.guarded import GuardedNode
 from app.types import Blob, Digest, NodeId, new_generation
 from tests.conformance.nodes import FaultyNode, MemoryNode
 
@@ -50,6 +51,7 @@ KINDS: dict[str, Callable[[Path], Opened]] = {
     "directory": lambda path: closing(directory_node(path)),
     "memory": lambda _: closing(MemoryNode()),
     "faulty, in a good hour": lambda path: closing(FaultyNode(directory_node(path))),
+    "guarded directory": lambda path: closing(GuardedNode(directory_node(path))),
 }
 """How a node of each kind is opened, with a folder of its own. A new kind joins here."""
 
