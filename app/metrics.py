@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-__all__ = ["CONTENT_TYPE_PLAIN_0_0_4", "exposition", "forget_dead_workers", "note_request"]
+__all__ = ["CONTENT_TYPE_PLAIN_0_0_4", "exposition", "forget_dead_workers", "note_call", "note_request"]
 
 REQUESTS = Counter("mini_s3_requests", "Answers sent", ["method", "route", "status"])
 LATENCY = Histogram(
@@ -60,6 +60,16 @@ def note_request(method: str, route: str, status: int, seconds: float) -> None:
     answers, latency = _children(method, route, status)
     answers.inc()
     latency.observe(seconds)
+
+
+def note_call(node: str, call: str, seconds: float) -> None:
+    """Count one call on a storage node."""
+    _node_latency(node, call).observe(seconds)
+
+
+@cache
+def _node_latency(node: str, call: str) -> Histogram:
+    return NODE_SECONDS.labels(node, call)
 
 
 @cache

@@ -8,7 +8,7 @@ from math import log
 from typing import Literal
 
 from app.errors import NodeError, NodeHung
-from app.metrics import NODE_BREAKER, NODE_ERRORS, NODE_SECONDS, NODE_STATE, NODE_TIMEOUTS
+from app.metrics import NODE_BREAKER, NODE_ERRORS, NODE_STATE, NODE_TIMEOUTS, note_call
 from app.nodes.breaker import BreakerState
 from app.types import NodeId
 
@@ -102,7 +102,7 @@ class Record:
     def _ended(self, call: Call, began: float, now: float) -> None:
         self._calls += 1
         self._latencies.record(now, now - began)
-        NODE_SECONDS.labels(self._node, call).observe(now - began)
+        note_call(self._node, call, now - began)
 
     def health(self, breaker: BreakerState, since: float, now: float) -> Health:
         p50, p99 = self._latencies.quantiles(now, (0.5, 0.99))
