@@ -47,7 +47,7 @@ NODE_STATE = Gauge(
 NODE_BREAKER = Gauge(
     "mini_s3_node_breaker",
     "0 closed, 1 half-open, 2 open; the worst that a worker has",
-    ["node"],
+    ["node", "calls"],
     multiprocess_mode="livemax",
 )
 DAMAGE = Counter("mini_s3_damage_found", "Chunks that could not be read back as they were stored", ["kind"])

@@ -92,6 +92,7 @@ def stats_view(stats: Stats) -> View:
 def health_view(health: Health, at: datetime) -> View:
     return {
         "breaker": health.breaker,
+        "writeBreaker": health.writes,
         "since": instant(at - timedelta(seconds=health.seconds)),
         "calls": health.calls,
         "errors": health.errors,

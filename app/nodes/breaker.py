@@ -7,7 +7,7 @@ half-open ── the one call that is let through succeeds ──▶ closed, fai
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 BreakerState = Literal["closed", "half-open", "open"]
@@ -91,3 +91,37 @@ class Breaker:
         self.state, self.since = state, now
         self._ticket += 1
         self._failures, self._trying = 0, False
+
+
+class Tickets:
+    """Those of one call, with all breakers that it had to pass."""
+
+    def __init__(self, tickets: dict[Breaker, int]) -> None:
+        self._tickets = tickets
+
+    @classmethod
+    def take(cls, breakers: Iterable[Breaker]) -> Tickets | None:
+        """None if one of them does not admit the call."""
+        wanted = list(breakers)
+        if not all(breaker.admits for breaker in wanted):
+            return None
+        return cls({breaker: ticket for breaker in wanted if (ticket := breaker.admit()) is not None})
+
+    def succeed(self, now: float) -> bool:
+        """Whether a breaker was closed by this."""
+        before = [breaker.state for breaker in self._tickets]
+        for breaker, ticket in self._tickets.items():
+            breaker.succeeded(ticket, now)
+        return before != [breaker.state for breaker in self._tickets]
+
+    def fail(self, now: float, *, hung: bool) -> list[Breaker]:
+        """The breakers that were opened by this."""
+        before = {breaker: breaker.state for breaker in self._tickets}
+        for breaker, ticket in self._tickets.items():
+            breaker.failed(ticket, now, hung=hung)
+        return [breaker for breaker, state in before.items() if breaker.state == "open" != state]
+
+    def withdraw(self, *breakers: Breaker) -> None:
+        """The call has proved nothing to these, or to any: it counts no more there."""
+        for breaker in breakers or tuple(self._tickets):
+            breaker.withdrawn(self._tickets.pop(breaker))

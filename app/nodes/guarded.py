@@ -1,8 +1,11 @@
 """A guard around a node, so that one which fails or hangs keeps nobody waiting.
 
-Every call has a deadline; reads, lists and space are tried again after a failure; and a breaker keeps
-calls from a node that does not work. While it is open the guard asks the node by itself, after each
-rest, whether it is there and still the same, so that no caller waits for that.
+Every call has a deadline; reads, lists and space are tried again after a failure; and two breakers keep
+calls from a node that does not work. One is for all calls: it opens when a call hangs, or when
+several failed and the node, asked by the guard, does not answer or is another one. While it is open the guard
+asks again after each rest, so that no caller waits for that. Failures alone do not open it: they
+are quick, and one bad sector must not keep people from all that is on a disk. The other is for writes
+alone, and opens when some fail in a row: a disk that became read-only is still read, and emptied.
 
 A thread, or a disk, that hangs can't be called off. At its deadline a call is cancelled and left to
 itself, and it may go on: read the data of its write, or write into the buffer of its read, at any
@@ -28,7 +31,7 @@ from typing import Any, TypeVar
 from app.errors import BlobDamaged, BlobMissing, NodeDown, NodeError, NodeFull, NodeHung
 from app.logs import get_logger
 from app.nodes.base import Node, Space, Stored
-from app.nodes.breaker import Breaker
+from app.nodes.breaker import Breaker, Tickets
 from app.nodes.deadlines import Clock, Deadlines, Timer
 from app.nodes.health import Call, Health, NodeState, Record, show
 from app.types import Blob
@@ -71,8 +74,8 @@ _FULL = 5.0
 _CLOSING = 5.0
 """Seconds that calls under way get when the node is closed."""
 
-_NOTHING = -1
-"""The ticket of a call that proves nothing."""
+_DOUBT = 3
+"""Failures in a row of calls that do not write, after which the node is asked how it is."""
 
 
 async def _nobody_asks() -> None:
@@ -99,11 +102,13 @@ class GuardedNode(Node):
         self._verify = verify
         self._clock = clock or Clock()
         self._deadlines = Deadlines(self._clock)
-        self._breaker = Breaker(self._clock.time())
+        self._breaker, self._writing = Breaker(self._clock.time()), Breaker(self._clock.time())
+        self._failures = 0
         self._record = Record(self.id)
         self._full = False
         self._full_until = 0.0
         self._waking: Timer | None = None
+        self._letting_write: Timer | None = None
         self._sounding: asyncio.Task[None] | None = None
         if not answers:
             self._breaker.open(self._clock.time())
@@ -133,8 +138,9 @@ class GuardedNode(Node):
 
     async def close(self) -> None:
         """Calls that hang are left to themselves."""
-        if self._waking:
-            self._waking.cancel()
+        for timer in (self._waking, self._letting_write):
+            if timer:
+                timer.cancel()
         if self._sounding:
             self._sounding.cancel()
             await asyncio.wait([self._sounding])
@@ -147,51 +153,53 @@ class GuardedNode(Node):
 
     @property
     def state(self) -> NodeState:
-        if self._breaker.state == "open":
+        if "open" in (self._breaker.state, self._writing.state):
             return "down"
         return "full" if self._full else "active"
 
     @property
     def takes_writes(self) -> bool:
         """Whether a new blob may be placed here: the node works, and is not known to have no room."""
-        return self._breaker.admits and (not self._full or self._clock.time() >= self._full_until)
+        has_room = not self._full or self._clock.time() >= self._full_until
+        return self._breaker.admits and self._writing.admits and has_room
 
     @property
     def health(self) -> Health:
-        return self._record.health(self._breaker.state, self._breaker.since, self._clock.time())
+        return self._record.health(self._breaker, self._writing, self._clock.time())
 
     def _show(self) -> None:
-        show(self.id, self.state, self._breaker.state)
+        show(self.id, self.state, self._breaker.state, self._writing.state)
 
     # Calls
 
     async def _guarded(self, kind: Call, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        ticket = self._admit(kind)
+        tickets = self._admit(kind)
         began = self._clock.time()
         try:
-            answer = await self._tried(kind, call, ticket)
+            answer = await self._tried(kind, call)
         except (BlobMissing, BlobDamaged):
-            self._answered(kind, ticket, began)
+            self._answered(kind, tickets, began)
             raise
         except NodeError as error:
-            self._failed(kind, ticket, began, error)
+            self._failed(kind, tickets, began, error)
             raise
         except BaseException:
-            self._breaker.withdrawn(ticket)
+            tickets.withdraw()
             raise
-        self._answered(kind, ticket, began)
+        self._answered(kind, tickets, began)
         return answer
 
-    def _admit(self, kind: Call) -> int:
-        """A ticket. Room is told half-open too, as it was to the guard; it is no proof that a disk works."""
+    def _admit(self, kind: Call) -> Tickets:
+        """Leave to ask the node. Room is told half-open too, as it was to the guard: it proves nothing."""
+        breakers = [self._breaker, self._writing] if kind == "write" else [self._breaker]
         if kind == "space" and self._breaker.state == "half-open":
-            return _NOTHING
-        ticket = self._breaker.admit()
-        if ticket is None:
+            breakers = []
+        tickets = Tickets.take(breakers)
+        if tickets is None:
             raise NodeDown(f"{self.id} is left alone for now, after {self._record.last_error or 'no answer'}")
-        return ticket
+        return tickets
 
-    async def _tried(self, kind: Call, call: Callable[[], Coroutine[Any, Any, T]], ticket: int) -> T:
+    async def _tried(self, kind: Call, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Try until it works, as often and as long as the terms allow. A try ends before the next one
         begins, so that no two of them write into one buffer."""
         terms = TERMS[kind]
@@ -205,54 +213,90 @@ class GuardedNode(Node):
                 rest = min(uniform(0, pause), ends - self._clock.time())  # noqa: S311 - full jitter, no secret
                 log.debug("node tried again", node=self.id, call=kind, error=error.message)
                 await self._deadlines.sleep(rest)
-                if not self._breaker.counts(ticket):
+                if self._breaker.state == "open":
                     raise
         return await self._deadlines.within(ends - self._clock.time(), call())
 
-    def _answered(self, kind: Call, ticket: int, began: float) -> None:
-        now, was = self._clock.time(), self._breaker.state
+    def _answered(self, kind: Call, tickets: Tickets, began: float) -> None:
+        now = self._clock.time()
         self._record.answered(kind, began, now)
         if kind == "space":
-            self._breaker.withdrawn(ticket)
+            tickets.withdraw()
             return
-        self._breaker.succeeded(ticket, now)
-        if self._breaker.state != was:
-            log.info("node works again", node=self.id)
+        self._failures = 0
+        if tickets.succeed(now):
+            log.info("node works again", node=self.id, call=kind)
             self._show()
 
-    def _failed(self, kind: Call, ticket: int, began: float, error: NodeError) -> None:
-        now, was = self._clock.time(), self._breaker.state
-        # One that answered others meanwhile is slow; and how long space takes says little of an idle disk.
+    def _failed(self, kind: Call, tickets: Tickets, began: float, error: NodeError) -> None:
+        now = self._clock.time()
+        # One that answered others meanwhile is slow; and how long space takes says little of a disk.
         hung = isinstance(error, NodeHung) and kind != "space" and self._record.last_answer <= began
         self._record.failed(kind, began, now, error)
         log.warning("node call failed", node=self.id, call=kind, error=error.message)
         if isinstance(error, NodeFull):
             self._full, self._full_until = True, now + _FULL
-            self._breaker.succeeded(ticket, now)
+            tickets.succeed(now)
+        elif hung:
+            self._left_alone(tickets.fail(now, hung=True))
+        elif kind == "write":
+            tickets.withdraw(self._breaker)
+            self._left_alone(tickets.fail(now, hung=False))
         else:
-            self._breaker.failed(ticket, now, hung=hung)
-        if self._breaker.state == "open" != was:
-            log.warning("node left alone", node=self.id, seconds=round(self._breaker.rest, 1))
-            self._wake_later()
+            tickets.withdraw()
+            self._doubt()
+        self._show()
+
+    def _doubt(self) -> None:
+        """Failures may be the fault of what was asked for: the node itself is asked before it is left alone."""
+        self._failures += 1
+        if self._failures >= _DOUBT and self._breaker.state != "open":
+            self._failures = 0
+            self._sound_soon()
+
+    def _left_alone(self, opened: Sequence[Breaker]) -> None:
+        for breaker in opened:
+            writes = breaker is self._writing
+            log.warning("node left alone", node=self.id, writes_only=writes, seconds=round(breaker.rest, 1))
+            if writes:
+                self._letting_write = self._clock.call_later(breaker.rest, self._let_write)
+            else:
+                self._wake_later()
+
+    def _let_write(self) -> None:
+        self._writing.answered(self._clock.time())
         self._show()
 
     # While it is left alone
 
     def _wake_later(self) -> None:
+        if self._waking:
+            self._waking.cancel()
         self._waking = self._clock.call_later(self._breaker.rest, self._sound_soon)
 
+    @property
+    def _is_asked(self) -> bool:
+        return self._sounding is not None and not self._sounding.done()
+
     def _sound_soon(self) -> None:
-        self._sounding = asyncio.create_task(self._sound())
+        if not self._is_asked:
+            self._sounding = asyncio.create_task(self._sound())
 
     async def _sound(self) -> None:
+        """Ask the node who it is and how much room it has: who does not answer well is left alone."""
         try:
             await self._deadlines.within(_SOUNDING, self._verify())
             await self._deadlines.within(_SOUNDING, self._behind.space())
-        except Exception as error:  # noqa: BLE001 - whatever it is, the node is sounded again
-            log.warning("node still down", node=self.id, error=str(error))
-            self._breaker.rest_again()
-            self._wake_later()
-            return
-        self._breaker.answered(self._clock.time())
-        log.info("node answers", node=self.id)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the node is asked again
+            log.warning("node does not answer well", node=self.id, error=str(error))
+            if self._breaker.state == "open":
+                self._breaker.rest_again()
+                self._wake_later()
+            else:
+                self._breaker.open(self._clock.time())
+                self._left_alone([self._breaker])
+        else:
+            if self._breaker.state == "open":
+                self._breaker.answered(self._clock.time())
+                log.info("node answers", node=self.id)
         self._show()

@@ -9,7 +9,7 @@ from typing import Literal
 
 from app.errors import NodeError, NodeHung
 from app.metrics import NODE_BREAKER, NODE_ERRORS, NODE_STATE, NODE_TIMEOUTS, note_call
-from app.nodes.breaker import BreakerState
+from app.nodes.breaker import Breaker, BreakerState
 from app.types import NodeId
 
 Call = Literal["write", "read", "unlink", "list_blobs", "quarantine", "space"]
@@ -28,10 +28,11 @@ _LEAST, _STEP, _BUCKETS = 1e-4, 1.25, 64
 @dataclass(frozen=True, slots=True)
 class Health:
     """Since this process was started; `p50` and `p99` are seconds over the last one to two minutes, None
-    without calls. `errors` include `timeouts`; `last_error` is the code of the last one; `seconds`
-    is how long the breaker has been in its state."""
+    without calls. `errors` include `timeouts`; `last_error` is the code of the last one; `writes` is the
+    breaker of writes alone; `seconds` is how long it is since one of the two changed."""
 
     breaker: BreakerState
+    writes: BreakerState
     seconds: float
     calls: int
     errors: int
@@ -104,14 +105,15 @@ class Record:
         self._latencies.record(now, now - began)
         note_call(self._node, call, now - began)
 
-    def health(self, breaker: BreakerState, since: float, now: float) -> Health:
+    def health(self, breaker: Breaker, writing: Breaker, now: float) -> Health:
         p50, p99 = self._latencies.quantiles(now, (0.5, 0.99))
         counts = (self._calls, self._errors, self._timeouts)
-        return Health(breaker, now - since, *counts, p50, p99, self.last_error)
+        since = max(breaker.since, writing.since)
+        return Health(breaker.state, writing.state, now - since, *counts, p50, p99, self.last_error)
 
 
-def show(node: NodeId, state: NodeState, breaker: BreakerState | None = None) -> None:
+def show(node: NodeId, state: NodeState, breaker: BreakerState = "closed", writes: BreakerState = "closed") -> None:
     """Tell Prometheus how this process sees a node."""
     NODE_STATE.labels(node).set(_STATES.index(state))
-    if breaker:
-        NODE_BREAKER.labels(node).set(_BREAKER.index(breaker))
+    NODE_BREAKER.labels(node, "all").set(_BREAKER.index(breaker))
+    NODE_BREAKER.labels(node, "write").set(_BREAKER.index(writes))

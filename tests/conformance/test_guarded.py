@@ -233,6 +233,60 @@ async def test_a_node_that_goes_on_hanging_is_asked_ever_less_and_by_the_guard_a
     assert house.breaker == "open"
 
 
+async def test_a_disk_that_became_read_only_is_read_and_emptied() -> None:
+    house, one = Guarded(), blob()
+    await house.guard.write(one, b"x")
+    house.faults.write = NodeError("read-only file system")
+    for _ in range(3):
+        assert house.guard.takes_writes
+        with pytest.raises(NodeError):
+            await house.guard.write(blob(), b"x")
+    assert (house.guard.takes_writes, house.guard.state) == (False, "down")
+    assert (house.guard.health.breaker, house.guard.health.writes) == ("closed", "open")
+    with pytest.raises(NodeDown):
+        await house.guard.write(blob(), b"x")
+    assert await house.guard.read(one, 1) == b"x"
+    await house.guard.unlink([one])
+    assert not house.guard.takes_writes, "neither proves that it can be written"
+    house.faults.write = None
+    await house.clock.advance(5)
+    assert (house.guard.takes_writes, house.guard.health.writes) == (True, "half-open")
+    await house.guard.write(blob(), b"x")
+    assert house.guard.health.writes == "closed"
+
+
+async def test_after_a_write_that_hung_reads_go_on_and_one_write_tries() -> None:
+    house = Guarded()
+    await house.half_open()
+    with pytest.raises(BlobMissing):
+        await house.guard.read(blob(), 1)
+    assert (house.breaker, house.guard.health.writes) == ("closed", "half-open")
+    house.faults.answering = asyncio.Event()
+    calls = [asyncio.ensure_future(house.guard.write(blob(), b"x")) for _ in range(10)]
+    await settle()
+    assert sum(not call.done() for call in calls) == 1
+    house.faults.answering.set()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert house.guard.health.writes == "closed"
+
+
+@pytest.mark.parametrize("name", ["read", "unlink", "list_blobs", "quarantine"])
+async def test_failures_are_held_against_a_node_only_if_it_does_not_answer_either(name: str) -> None:
+    """Whoever asks for what a bad sector holds, again and again, keeps nobody from the rest."""
+    house = Guarded()
+    setattr(house.faults, name, NodeError("bad sector"))
+    for _ in range(9):
+        with pytest.raises(NodeError, match="bad sector"):
+            await house.ends(CALLS[name](house.guard))
+    assert (house.guard.state, house.guard.takes_writes) == ("active", True)
+    house.faults.space = NodeError("no disk")
+    for _ in range(3):
+        with pytest.raises(NodeError, match="bad sector"):
+            await house.ends(CALLS[name](house.guard))
+    with pytest.raises(NodeDown):
+        await CALLS[name](house.guard)
+
+
 async def test_a_slow_node_is_not_a_hanging_one() -> None:
     """One stuck call among many that are answered fails alone."""
     house = Guarded()
