@@ -135,6 +135,18 @@ class NodeFull(NodeError):
     code = "node-full"
 
 
+class NodeHung(NodeError):
+    """There was no answer in time. What was asked for may still happen."""
+
+    code = "node-hung"
+
+
+class NodeDown(NodeError):
+    """The node was not asked: it failed or hung lately."""
+
+    code = "node-down"
+
+
 class BlobMissing(NodeError):
     code = "blob-missing"
 

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-__all__ = ["CONTENT_TYPE_PLAIN_0_0_4", "exposition", "forget_dead_workers", "note_request"]
+__all__ = ["CONTENT_TYPE_PLAIN_0_0_4", "exposition", "forget_dead_workers", "note_call", "note_request"]
 
 REQUESTS = Counter("mini_s3_requests", "Answers sent", ["method", "route", "status"])
 LATENCY = Histogram(
@@ -31,6 +31,25 @@ CHUNKS_LINKED = Counter("mini_s3_chunks_linked", "Chunks of uploads that the sto
 BYTES_STORED = Counter("mini_s3_stored_bytes", "Bytes of chunks written to nodes")
 BYTES_SAVED = Counter("mini_s3_saved_bytes", "Bytes of uploads that deduplication did not write")
 NODE_ERRORS = Counter("mini_s3_node_errors", "Calls on storage nodes that failed", ["node", "call"])
+NODE_TIMEOUTS = Counter("mini_s3_node_timeouts", "Calls on storage nodes that got no answer in time", ["node", "call"])
+NODE_SECONDS = Histogram(
+    "mini_s3_node_seconds",
+    "Time that calls on storage nodes took, further tries included",
+    ["node", "call"],
+    buckets=(0.0005, 0.002, 0.01, 0.05, 0.25, 1, 5, 30, 120),
+)
+NODE_STATE = Gauge(
+    "mini_s3_node_state",
+    "0 active, 1 full, 2 down, 3 absent; the worst that a worker sees",
+    ["node"],
+    multiprocess_mode="livemax",
+)
+NODE_BREAKER = Gauge(
+    "mini_s3_node_breaker",
+    "0 closed, 1 half-open, 2 open; the worst that a worker has",
+    ["node", "calls"],
+    multiprocess_mode="livemax",
+)
 DAMAGE = Counter("mini_s3_damage_found", "Chunks that could not be read back as they were stored", ["kind"])
 BUFFERS = Gauge("mini_s3_buffers_bytes", "Buffer memory that uploads hold", multiprocess_mode="livesum")
 LOCK_FALLBACKS = Counter("mini_s3_lock_fallbacks", "Times that locks went on without Redis")
@@ -41,6 +60,16 @@ def note_request(method: str, route: str, status: int, seconds: float) -> None:
     answers, latency = _children(method, route, status)
     answers.inc()
     latency.observe(seconds)
+
+
+def note_call(node: str, call: str, seconds: float) -> None:
+    """Count one call on a storage node."""
+    _node_latency(node, call).observe(seconds)
+
+
+@cache
+def _node_latency(node: str, call: str) -> Histogram:
+    return NODE_SECONDS.labels(node, call)
 
 
 @cache

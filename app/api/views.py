@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from app.models.runs import Collected
+from app.nodes.health import Health
 from app.store.stats import Stats
 from app.store.store import FileInfo, Listing, Manifest
 from app.types import File
@@ -72,6 +73,7 @@ def stats_view(stats: Stats) -> View:
             "chunks": tally.chunks,
             "bytes": tally.bytes,
             "freeBytes": status.free,
+            "health": health_view(status.health, stats.at) if status.health else None,
         }
         for status, tally in stats.nodes
     ]
@@ -84,6 +86,20 @@ def stats_view(stats: Stats) -> View:
         "nodes": nodes,
         "lastCollection": collected_view(stats.collected) if stats.collected else None,
         "at": instant(stats.at),
+    }
+
+
+def health_view(health: Health, at: datetime) -> View:
+    return {
+        "breaker": health.breaker,
+        "writeBreaker": health.writes,
+        "since": instant(at - timedelta(seconds=health.seconds)),
+        "calls": health.calls,
+        "errors": health.errors,
+        "timeouts": health.timeouts,
+        "p50Seconds": health.p50,
+        "p99Seconds": health.p99,
+        "lastError": health.last_error,
     }
 
 

@@ -50,7 +50,8 @@ class Node(ABC):
         """Store a blob; it is durable when the call returns (rule R6).
 
         Raises NodeFull when there is no room. After any error nothing of the blob is left, or only
-        what a sweep will find. The call is not to be cancelled: `data` may be in use until it returns.
+        what a sweep will find. Whoever cancels the call leaves `data` alone until nobody looks at it:
+        it may still be read, and written under the blob's name, which therefore must never become live.
         """
 
     @abstractmethod

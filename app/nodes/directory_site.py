@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-from asyncio import to_thread
+from asyncio import get_running_loop
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,16 +24,18 @@ class DirectorySite(Site):
     def __init__(self, directory: Path) -> None:
         self._directory = directory.resolve()
         self.location = self._directory.as_uri()
+        # One that hangs takes no thread from others.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="site")
 
     @property
     def name(self) -> str:
         return self._directory.name
 
     async def identity(self) -> bytes | None:
-        return await to_thread(self._read)
+        return await get_running_loop().run_in_executor(self._thread, self._read)
 
     async def claim(self, identity: bytes) -> bytes:
-        return await to_thread(self._claim, identity)
+        return await get_running_loop().run_in_executor(self._thread, self._claim, identity)
 
     def open(self, node_id: NodeId) -> DirectoryNode:
         return DirectoryNode(node_id, self._directory)

@@ -4,7 +4,8 @@ way out lent, and used again as soon as nobody looks at it.
 On the way in, memory is handed out in buffers of one chunk, which begin at page boundaries, as writing past the page
 cache asks for. An upload may hold its share of the budget, which shrinks as more uploads run; whoever
 holds least is served first. An upload that waits holds nothing that it could not first send on its
-way, so that every upload moves and none fails for want of memory.
+way, so that every upload moves and none fails for want of memory. A buffer that was given back while
+a write that hangs still looks at it is not used again before that has ended, and beyond the budget until then.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class BufferPool:
         self._unused = memory // CHUNK_SIZE
         self._capacity = self._unused
         self._most = most
-        self._spare: list[memoryview] = []
+        self._memory = Loans(self._capacity)
         self._shares: set[Share] = set()
         self._waiting: list[tuple[Share, asyncio.Future[memoryview]]] = []
 
@@ -54,13 +55,12 @@ class BufferPool:
         self._unused -= 1
         share.held += 1
         BUFFERS.inc(CHUNK_SIZE)
-        return self._spare.pop() if self._spare else memoryview(mmap(-1, CHUNK_SIZE))
+        return self._memory.lend(CHUNK_SIZE)
 
-    def _take_back(self, share: Share, buffers: Sequence[memoryview]) -> None:
-        self._spare.extend(buffers)
-        self._unused += len(buffers)
-        share.held -= len(buffers)
-        BUFFERS.dec(CHUNK_SIZE * len(buffers))
+    def _take_back(self, share: Share, buffers: int) -> None:
+        self._unused += buffers
+        share.held -= buffers
+        BUFFERS.dec(CHUNK_SIZE * buffers)
         self._serve()
 
     def _serve(self) -> None:
@@ -76,7 +76,7 @@ class BufferPool:
             return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
-                self._take_back(share, [waiter.result()])
+                self._take_back(share, 1)
             raise
 
     def _close(self, share: Share) -> None:
@@ -104,8 +104,9 @@ class Share:
         return self.take_nowait() or await self._pool._wait(self)
 
     def give_back(self, buffers: Sequence[memoryview]) -> None:
+        """The upload needs these no more. Their memory is free when nobody else looks at it."""
         if buffers:
-            self._pool._take_back(self, buffers)
+            self._pool._take_back(self, len(buffers))
 
     def close(self) -> None:
         """The upload has ended; it holds no buffer any more."""

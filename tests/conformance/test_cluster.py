@@ -6,21 +6,35 @@ import asyncio
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from app.errors import BlobDamaged, BlobMissing, ConfigError, NodeError, NodeFull, NodesUnavailable, NoSpace
+from app.errors import (
+    BlobDamaged,
+    BlobMissing,
+    ConfigError,
+    NodeDown,
+    NodeError,
+    NodeFull,
+    NodeHung,
+    NodesUnavailable,
+    NoSpace,
+)
 from app.models.database import Database
 from app.models.nodes import NodeEntry, Nodes
+from app.nodes import breaker
 from app.nodes import cluster as cluster_module
 from app.nodes.base import Space
 from app.nodes.cluster import Cluster, open_cluster
 from app.nodes.directory_site import DirectorySite
+from app.nodes.guarded import TERMS, GuardedNode
 from app.types import Blob, Digest, NodeId, new_generation
+from tests.conformance.clock import FakeClock
 from tests.conformance.nodes import FaultyNode, MemoryNode
-from tests.support import PATIENCE, Databases
+from tests.support import PATIENCE, Databases, eventually_async
 
 pytestmark = pytest.mark.anyio
 
@@ -37,24 +51,53 @@ async def test_new_blobs_go_round() -> None:
     assert [len(node.blobs) for node in nodes] == [10, 10, 10]
 
 
-async def test_nodes_that_fail_are_passed_over_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes = [FaultyNode(MemoryNode(name)) for name in "abc"]
-    cluster = Cluster(nodes)
-    now = 1000.0
-    monkeypatch.setattr(cluster_module, "monotonic", lambda: now)
+def guarded(clock: FakeClock, *nodes: FaultyNode) -> Cluster:
+    return Cluster([GuardedNode(node, clock=clock) for node in nodes])
+
+
+async def test_nodes_that_fail_are_passed_over_and_tried_again() -> None:
+    nodes, clock = [FaultyNode(MemoryNode(name)) for name in "abc"], FakeClock()
+    cluster = guarded(clock, *nodes)
     nodes[0].faults.write, nodes[1].faults.write = NodeFull("full"), NodeError("broken")
     for _ in range(2):
-        while {member.node.id for member in cluster._members.values() if member.takes_writes()} != {"c"}:
+        for _ in range(30):
             with suppress(NodeError):
                 await write_somewhere(cluster)
         assert Counter(cluster.place()[0] for _ in range(6)) == {"c": 6}
         assert [status.state for status in await cluster.statuses()] == ["full", "down", "active"]
         await write_somewhere(cluster)
-        now += cluster_module._REST
+        await clock.advance(60)
+        assert {cluster.place() for _ in range(3)} == set("abc")
     nodes[0].faults.write = nodes[1].faults.write = None
     for _ in range(3):
         await write_somewhere(cluster)
-    assert [status.state for status in await cluster.statuses()] == ["active"] * 3
+    statuses = await cluster.statuses()
+    assert [status.state for status in statuses] == ["active"] * 3
+    assert [status.health and status.health.breaker for status in statuses] == ["closed"] * 3
+
+
+async def test_a_node_that_hangs_is_asked_no_more_and_others_go_on() -> None:
+    hanging, well = FaultyNode(MemoryNode("hanging")), FaultyNode(MemoryNode("well"))
+    clock = FakeClock()
+    cluster = guarded(clock, hanging, well)
+    blobs = [blob_on("hanging"), blob_on("well")]
+    for blob in blobs:
+        await cluster.write(blob, b"x")
+    hanging.faults.answering = asyncio.Event()
+    stuck = asyncio.ensure_future(cluster.read(blobs[0], 1))
+    assert await cluster.read(blobs[1], 1) == b"x"
+    await clock.advance(TERMS["read"].deadline)
+    assert isinstance(stuck.exception(), NodeHung)
+    with pytest.raises(NodeDown):
+        await cluster.read(blobs[0], 1)
+    assert await cluster.unlink(blobs) == {blobs[0]}
+    assert {cluster.place() for _ in range(4)} == {"well"}
+    statuses = {status.id: status for status in await cluster.statuses()}
+    assert (statuses[NodeId("hanging")].state, statuses[NodeId("well")].state) == ("down", "active")
+    health = statuses[NodeId("hanging")].health
+    assert health
+    assert (health.breaker, health.timeouts, health.errors, health.last_error) == ("open", 1, 1, "node-hung")
+    assert health.p99 == pytest.approx(TERMS["read"].deadline, rel=0.3)
 
 
 @pytest.mark.parametrize(
@@ -66,9 +109,10 @@ async def test_when_no_node_is_left(errors: list[str], expected: type[Exception]
     cluster = Cluster(nodes)
     for node, kind in zip(nodes, errors, strict=True):
         node.faults.write = NodeFull("full") if kind == "f" else NodeError("down")
-    for _ in nodes:
-        with pytest.raises(NodeError):
-            await write_somewhere(cluster)
+    for node in nodes:
+        for _ in range(3):
+            with pytest.raises(NodeError):
+                await cluster.write(blob_on(node.id), b"x")
     with pytest.raises(expected):
         cluster.place()
 
@@ -86,10 +130,11 @@ async def test_opening_again_finds_the_same_nodes(database: Database, tmp_path: 
 
 
 async def refused(cluster: Cluster, node: FaultyNode, error: NodeError) -> None:
-    """Let one write to the node fail."""
+    """Let writes to the node fail until it is passed over."""
     node.faults.write = error
-    with pytest.raises(type(error)):
-        await cluster.write(blob_on(node.id), b"x")
+    for _ in range(3):
+        with pytest.raises(type(error)):
+            await cluster.write(blob_on(node.id), b"x")
     node.faults.write = None
 
 
@@ -102,15 +147,17 @@ async def state_of(cluster: Cluster) -> str:
     return status.state
 
 
-async def test_a_node_that_hangs_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_node_that_does_not_tell_its_space_is_down() -> None:
     """And neither keeps others from telling how they are nor holds up those who ask."""
-    monkeypatch.setattr(cluster_module, "_ANSWER", 0.05)
     hanging, broken, well = (FaultyNode(MemoryNode(name)) for name in ("hanging", "broken", "well"))
     hanging.faults.answering = asyncio.Event()
     broken.faults.space = NodeError("broken")
-    cluster = Cluster([hanging, broken, well], absent=[NodeId("gone")])
-    async with asyncio.timeout(PATIENCE):
-        statuses = {status.id: (status.state, status.free) for status in await cluster.statuses()}
+    clock = FakeClock()
+    guards = [GuardedNode(node, clock=clock) for node in (hanging, broken, well)]
+    cluster = Cluster(guards, absent=[NodeId("gone")])
+    asked = asyncio.ensure_future(cluster.statuses())
+    await clock.advance(TERMS["space"].deadline)
+    statuses = {status.id: (status.state, status.free) for status in asked.result()}
     assert statuses == {
         "hanging": ("down", 0),
         "broken": ("down", 0),
@@ -118,37 +165,32 @@ async def test_a_node_that_hangs_is_down(monkeypatch: pytest.MonkeyPatch) -> Non
         "gone": ("absent", 0),
     }
     hanging.faults.answering.set()
-    assert {status.state for status in await cluster.statuses()} == {"active", "down", "absent"}
+    asked = asyncio.ensure_future(cluster.statuses())
+    await clock.advance(1)
+    assert [status.state for status in asked.result()] == ["active", "down", "active", "absent"]
 
 
 @pytest.mark.parametrize(("error", "state"), [(NodeError("broken"), "down"), (NodeFull("full"), "full")])
-async def test_a_node_recovers_although_nobody_writes(
-    monkeypatch: pytest.MonkeyPatch, error: NodeError, state: str
-) -> None:
+async def test_a_node_recovers_although_nobody_writes(error: NodeError, state: str) -> None:
     """A server that is not ready gets no uploads, so that it must not need one to be ready again."""
-    now = 1000.0
-    monkeypatch.setattr(cluster_module, "monotonic", lambda: now)
-    node = FaultyNode(MemoryNode("n"))
-    cluster = Cluster([node])
+    node, clock = FaultyNode(MemoryNode("n")), FakeClock()
+    cluster = guarded(clock, node)
     await refused(cluster, node, error)
     assert await state_of(cluster) == state
-    now += cluster_module._REST
+    await clock.advance(5)
     assert await state_of(cluster) == "active"
     assert cluster.place() == ("n",)
 
 
-async def test_a_node_stays_full_while_it_has_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1000.0
-    monkeypatch.setattr(cluster_module, "monotonic", lambda: now)
-
+async def test_a_node_stays_full_while_it_has_no_room() -> None:
     class Small(MemoryNode):
         async def space(self) -> Space:
             return Space(1000, 1 << 30)
 
-    node = FaultyNode(Small("n"))
-    cluster = Cluster([node])
+    node, clock = FaultyNode(Small("n")), FakeClock()
+    cluster = guarded(clock, node)
     await refused(cluster, node, NodeFull("full"))
-    now += cluster_module._REST
+    await clock.advance(5)
     assert await state_of(cluster) == "full"
     await write_somewhere(cluster)
     assert await state_of(cluster) == "active"
@@ -195,6 +237,102 @@ async def test_a_node_that_moved_is_found_where_it_is(database: Database, tmp_pa
     async with open_cluster([DirectorySite(tmp_path / "b")], "store", registry) as cluster:
         assert await state_of(cluster) == "active"
     assert await registry.entries() == [NodeEntry(before.id, before.uuid, (tmp_path / "b").as_uri())]
+
+
+# Nodes that are away at the start
+
+
+class Elsewhere(DirectorySite):
+    """A site that answers if and when it is told to."""
+
+    def __init__(self, directory: Path, *, how: str = "well") -> None:
+        super().__init__(directory)
+        self.how = how
+
+    async def identity(self) -> bytes | None:
+        if self.how == "hangs":
+            await asyncio.Event().wait()
+        if self.how == "fails":
+            raise NodeError("connection refused")
+        return await super().identity()
+
+
+@pytest.fixture(params=["fails", "hangs"])
+def away(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(cluster_module, "_KNOWN", 0.05)
+    monkeypatch.setattr(breaker, "_REST", 0.02)
+    monkeypatch.setattr(breaker, "_LONGEST_REST", 0.02)
+    return str(request.param)
+
+
+async def test_a_known_node_that_does_not_answer_yet_is_down_until_it_does(
+    database: Database, tmp_path: Path, away: str
+) -> None:
+    site, registry = Elsewhere(tmp_path / "n"), Nodes(database)
+    async with open_cluster([site], "store", registry) as cluster:
+        await write_somewhere(cluster)
+    site.how = away
+    async with open_cluster([site], "store", registry) as cluster:
+        assert await state_of(cluster) == "down"
+        with pytest.raises(NodesUnavailable):
+            cluster.place()
+        site.how = "well"
+        await eventually_async(lambda: _is(cluster, "active"))
+        await write_somewhere(cluster)
+
+
+async def _is(cluster: Cluster, state: str) -> bool:
+    return await state_of(cluster) == state
+
+
+async def test_a_node_that_turns_out_to_be_another_is_never_used(database: Database, tmp_path: Path, away: str) -> None:
+    site, registry = Elsewhere(tmp_path / "n"), Nodes(database)
+    async with open_cluster([site], "store", registry):
+        (before,) = await registry.entries()
+    site.how = away
+    async with open_cluster([site], "store", registry) as cluster:
+        (tmp_path / "n").rename(tmp_path / "unmounted")
+        (tmp_path / "n").mkdir()
+        asked = 0
+        real = DirectorySite.identity
+
+        async def counted() -> bytes | None:
+            nonlocal asked
+            asked += 1
+            return await real(site)
+
+        site.identity = counted  # type: ignore[method-assign]
+        await eventually_async(lambda: _more_than(3, lambda: asked))
+        assert await state_of(cluster) == "down"
+        with pytest.raises(NodeDown):
+            await cluster.write(blob_on(before.id), b"x")
+        assert not list((tmp_path / "n").iterdir()), "nothing is made of a known node that is empty"
+    assert await registry.entries() == [before]
+
+
+async def _more_than(number: int, count: Callable[[], int]) -> bool:
+    return count() > number
+
+
+async def test_a_new_node_that_does_not_answer_is_refused(
+    database: Database, tmp_path: Path, away: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "_NEW", 0.05)
+    with pytest.raises(ConfigError, match="does not answer"):
+        async with open_cluster([Elsewhere(tmp_path / "n", how=away)], "store", Nodes(database)):
+            pass
+    assert await Nodes(database).entries() == []
+
+
+async def test_commands_take_a_node_that_does_not_answer_for_absent(
+    database: Database, tmp_path: Path, away: str
+) -> None:
+    site, registry = Elsewhere(tmp_path / "n"), Nodes(database)
+    async with open_cluster([site], "store", registry):
+        pass
+    site.how = away
+    async with open_cluster([site], "store", registry, only_known=True) as cluster:
+        assert [status.state for status in await cluster.statuses()] == ["absent"]
 
 
 OPEN = """

@@ -20,6 +20,7 @@ from app.errors import BlobDamaged, BlobMissing, NodeError, NodeFull
 from app.nodes.base import Node, Stored
 from app.nodes.directory import DirectoryNode
 from app.nodes.directory_site import DirectorySite
+from app.nodes.guarded import GuardedNode
 from app.nodes.s3_site import S3Site
 from app.types import Blob, Digest, NodeId, new_generation
 from tests.conformance.nodes import FaultyNode, MemoryNode
@@ -63,6 +64,7 @@ Fixtures = Callable[[str], Any]
 KINDS: dict[str, Callable[[Path, Fixtures], Opened]] = {
     "directory": lambda path, _: closing(directory_node(path)),
     "http": lambda path, _: http_node(path),
+    "guarded directory": lambda path, _: closing(GuardedNode(directory_node(path))),
     "memory": lambda *_: closing(MemoryNode()),
     "faulty, in a good hour": lambda path, _: closing(FaultyNode(directory_node(path))),
     "bucket": lambda _, fixtures: bucket_node(fixtures("s3")),

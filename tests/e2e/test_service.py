@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any, cast
 from unittest.mock import MagicMock
 
@@ -51,6 +52,24 @@ def test_statistics_are_right_after_uploads_and_deletes(start_server: StartServe
 
     server.client.delete(f"/api/files/{doomed}")
     assert_stats(server, files=3, logicalBytes=6 * MIB)
+
+
+def test_each_node_tells_how_it_does(start_server: StartServer, tmp_path: Path) -> None:
+    nodes = [str(tmp_path / name) for name in ("one", "two")]
+    start_server(nodes=",".join(nodes)).stop()
+    server = start_server(nodes=nodes[0])
+    server.upload(distinct(3))
+    stats = eventually(lambda: (now := server.client.get("/api/stats").json())["files"] and now)
+    one, two = stats["nodes"]
+    assert (one["state"], two["state"], two["health"]) == ("active", "absent", None)
+    health = one["health"]
+    assert (health["breaker"], health["errors"], health["timeouts"], health["lastError"]) == ("closed", 0, 0, None)
+    assert health["calls"] >= 3
+    assert 0 < health["p50Seconds"] <= health["p99Seconds"]
+    assert health["since"] < stats["at"]
+    assert metric(server, "mini_s3_node_seconds_count", node="one", call="write") == 3
+    states = {name: metric(server, "mini_s3_node_state", node=name) for name in ("one", "two")}
+    assert (states, metric(server, "mini_s3_node_breaker", node="one")) == ({"one": 0, "two": 3}, 0)
 
 
 # Faults

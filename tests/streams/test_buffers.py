@@ -157,6 +157,32 @@ async def test_who_holds_more_than_the_share_owes_it_while_others_wait() -> None
     assert len(kept) == 2
 
 
+async def test_memory_given_back_is_not_used_again_while_anybody_looks_at_it() -> None:
+    """As the thread of a write that hangs does."""
+    pool = BufferPool(2 * CHUNK_SIZE, most=2)
+    share = pool.open_share()
+    buffer = await share.take()
+    buffer[:5] = b"first"
+    looked_at = buffer[:5]
+    share.give_back([buffer])
+    del buffer
+    others = [await share.take() for _ in range(2)]
+    for other in others:
+        other[:5] = b"other"
+    assert bytes(looked_at) == b"first"
+    assert pool.in_use == 2, "and nobody has less because of it"
+
+
+async def test_memory_given_back_is_used_again(made: list[int]) -> None:
+    pool = BufferPool(4 * CHUNK_SIZE, most=4)
+    share = pool.open_share()
+    for _ in range(10):
+        buffers = [await share.take() for _ in range(4)]
+        share.give_back(buffers)
+        del buffers
+    assert len(made) == 4
+
+
 # Loans
 
 

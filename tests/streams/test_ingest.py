@@ -316,7 +316,7 @@ async def test_an_upload_whose_bytes_are_gone_asks_for_them_again(open_store: Op
 async def test_a_failed_write_is_placed_elsewhere(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     content = os.urandom(9 * MIB)
     async with open_store() as parts:
-        node = parts.store._stages.cluster._members["node2"].node  # type: ignore[index]
+        node = parts.store._stages.cluster._guards["node2"]._behind  # type: ignore[index]
         monkeypatch.setattr(node, "write", fail_with(NodeError("broken")))
         receipt = await put(parts, content)
         assert await get(parts, receipt) == content

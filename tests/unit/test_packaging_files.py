@@ -23,7 +23,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from app import errors
-from app.nodes.cluster import NodeState
+from app.nodes.health import NodeState
 from app.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]

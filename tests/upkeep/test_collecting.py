@@ -134,7 +134,7 @@ async def test_a_node_that_fails_leaves_its_chunks_to_the_next_run(
     async with upkept(open_store, tmp_path) as store:
         (file,) = await store.put(os.urandom(3 * MIB))
         await store.parts.store.delete(file.id)
-        broken = store.cluster._members["node1"].node  # type: ignore[index]
+        broken = store.cluster._guards["node1"]._behind  # type: ignore[index]
 
         async def fail(blobs: object) -> None:
             raise NodeError("broken")
