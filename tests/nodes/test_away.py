@@ -195,7 +195,6 @@ def problem(status: int, code: str) -> bytes:
         (http(404, b"[]"), NodeError),
         (http(404, b"\xff{"), NodeError),
         (http(404, b"<html>", "text/html"), NodeError),
-        (http(302, b"").replace(b"\r\n\r\n", b"\r\nLocation: http://127.0.0.1:1/\r\n\r\n"), NodeError),
         (http(200, b"12", length=3), NodeError),
         (http(200, b"12"), BlobDamaged),
         (http(200, b"1234"), BlobDamaged),
@@ -209,6 +208,16 @@ async def test_what_a_reader_makes_of_answers(answer: bytes, expected: type[Node
         with pytest.raises(NodeError) as caught:
             await node.read(blob_for(b"123"), 3)
         assert caught.type is expected
+        await node.close()
+
+
+async def test_redirections_are_not_followed() -> None:
+    """The token would go with them."""
+    elsewhere = http(302).replace(b"\r\n\r\n", b"\r\nLocation: /elsewhere\r\n\r\n")
+    async with answering(elsewhere, http(200, b"123")) as url:
+        node = HttpNode(NodeId("n"), Link(url, TOKEN))
+        with pytest.raises(NodeError, match="302"):
+            await node.read(blob_for(b"123"), 3)
         await node.close()
 
 
