@@ -18,6 +18,9 @@ FAILED_TO_RUN = 2
 
 Command = Callable[..., None]
 
+WHICH_STORE = ("data_dir", "mongo_url", "mongo_database", "nodes", "node_token", "log_level", "log_format")
+"""The settings that a command on an existing store takes."""
+
 
 def settings_options(*names: str) -> Callable[[Command], Command]:
     """A flag for each of these settings, or for all. What is not given is left to the file, the

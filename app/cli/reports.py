@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from app.api.views import View
 from app.models.runs import Collected
+from app.models.tallies import NodeTally
+from app.nodes.cluster import NodeStatus
 from app.upkeep.findings import HEALABLE, Finding, Report
 from app.upkeep.usage import Group
 
@@ -125,8 +127,7 @@ def usage_lines(groups: Sequence[Group], total: Group) -> list[str]:
     rows = [("FILES", "LOGICAL", "UNIQUE", "SHARED", "PREFIX")]
     rows += [_row(group, group.prefix or "(no folder)") for group in groups]
     rows.append(_row(total, "in all"))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return ["  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[4]]) for row in rows]
+    return _columns(rows, left=0)
 
 
 def _row(group: Group, name: str) -> tuple[str, str, str, str, str]:
@@ -144,3 +145,22 @@ def usage_view(groups: Sequence[Group], total: Group) -> View:
         }
 
     return {"groups": list(map(view, groups)), "total": view(total)}
+
+
+def node_lines(rows: Sequence[tuple[NodeStatus, NodeTally, str]]) -> list[str]:
+    cells = [("NODE", "STATE", "CHUNKS", "BYTES", "FREE", "WHERE")]
+    cells += [
+        (status.id, status.state, f"{held.chunks:,}", size(held.bytes), size(status.free), location)
+        for status, held, location in rows
+    ]
+    return _columns(cells, left=2)
+
+
+def _columns(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
+    """The cells below each other: the first `left` of each row and the last begin there, the others end there."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    return ["  ".join([*(_padded(row, at, width, left) for at, width in enumerate(widths)), row[-1]]) for row in rows]
+
+
+def _padded(row: Sequence[str], at: int, width: int, left: int) -> str:
+    return row[at].ljust(width) if at < left else row[at].rjust(width)

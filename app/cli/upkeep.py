@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from app.api.views import View, collected_view
-from app.cli.options import configured, settings_options
+from app.cli.options import WHICH_STORE, configured, settings_options
 from app.cli.progress import progress_bar
 from app.cli.reports import check_lines, check_view, collected_lines, usage_lines, usage_view
 from app.models.runs import Collected, Runs
@@ -23,13 +23,12 @@ from app.upkeep.findings import Report
 from app.upkeep.pace import Pace
 from app.upkeep.usage import Group, Usage
 
-_WHICH_STORE = ("data_dir", "mongo_url", "mongo_database", "nodes", "node_token", "log_level", "log_format")
 _as_json = click.option("--json", "as_json", is_flag=True, help="Write the result as JSON")
 DAMAGE = 1
 
 
 @click.command()
-@settings_options(*_WHICH_STORE, "grace", "upload_expiry")
+@settings_options(*WHICH_STORE, "grace", "upload_expiry")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be collected")
 @_as_json
 def gc(config: Path | None, dry_run: bool, as_json: bool, **flags: Any) -> None:
@@ -55,7 +54,7 @@ async def _collect(settings: Settings, *, dry_run: bool) -> Collected:
 
 
 @click.command()
-@settings_options(*_WHICH_STORE)
+@settings_options(*WHICH_STORE)
 @click.option("--read-data", is_flag=True, help="Read every stored byte and compare its digest")
 @click.option("--repair", is_flag=True, help="Mend what can be mended; put bad blobs aside")
 @click.option("--force", is_flag=True, help="With --repair: delete what nobody needs even while bytes are missing")
@@ -78,7 +77,7 @@ async def _check(settings: Settings, *, read_data: bool, repair: bool, force: bo
 
 
 @click.command()
-@settings_options(*_WHICH_STORE)
+@settings_options(*WHICH_STORE)
 @click.option("--prefix", default="", help="Only files whose names begin so")
 @click.option("--depth", default=1, type=click.IntRange(0), help="Slashes behind the prefix that part groups")
 @_as_json

@@ -295,11 +295,6 @@ class Chunks:
 
     # Movers and repair
 
-    async def on_node(self, node: NodeId) -> AsyncIterator[list[Chunk]]:
-        """Chunks of which the node has a blob, or is to get one. Goes through all documents."""
-        async for documents in self._chunks.stream({"$or": [{"blobs.node": node}, {"adding.node": node}]}):
-            yield list(map(Chunk.read, documents))
-
     async def name_copy(self, chunk: Chunk, copy: Blob) -> bool:
         """Name one more blob of a live chunk before it is written (rule R1). False if the chunk
         changed, or another copy of it is being made."""

@@ -1,9 +1,9 @@
 """The registry of storage nodes.
 
-    nodes: {_id: node id, uuid, location, draining}
+    nodes: {_id: node id, uuid, location}
 
 A node is itself wherever it is mounted: `uuid` is what its identity file says, `location` the URL of
-the site where it was last seen. `draining` is there while its blobs are moved away.
+the site where it was last seen.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ class NodeEntry:
     id: NodeId
     uuid: str
     location: str
-    draining: bool = False
 
 
 class Nodes:
@@ -31,21 +30,11 @@ class Nodes:
 
     async def entries(self) -> list[NodeEntry]:
         documents = await self._nodes.find({}, sort=[("_id", 1)])
-        return [
-            NodeEntry(
-                NodeId(entry["_id"]), entry["uuid"], _as_url(entry["location"]), entry.get("draining") is not None
-            )
-            for entry in documents
-        ]
+        return [NodeEntry(NodeId(entry["_id"]), entry["uuid"], _as_url(entry["location"])) for entry in documents]
 
     async def register(self, entry: NodeEntry) -> None:
         change = {"$set": {"uuid": entry.uuid, "location": entry.location}}
         await self._nodes.update_one({"_id": entry.id}, change, upsert=True)
-
-    async def drain(self, node_id: NodeId, *, on: bool) -> bool:
-        """Let the node get no more blobs, or some again. False if it is not known."""
-        change = {"$set": {"draining": True}} if on else {"$unset": {"draining": ""}}
-        return bool(await self._nodes.update_one({"_id": node_id}, change))
 
     async def remove(self, node_id: NodeId) -> bool:
         """Know the node no more: blobs that documents place on it are missing from now on. False if it
