@@ -168,10 +168,9 @@ class Egress:
         if chunk is None or chunk.state != "live" or not chunk.blobs:
             return None
         first, *others = self._cluster.by_readiness(chunk.blobs)
-        reading = asyncio.create_task(self._copy(first, ref.size))
         if not others:
-            return await reading
-        readings = {reading}
+            return await self._copy(first, ref.size)
+        readings = {asyncio.create_task(self._copy(first, ref.size))}
         try:
             done, _ = await asyncio.wait(readings, timeout=_HEDGE)
             if not done:
