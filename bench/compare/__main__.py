@@ -131,9 +131,10 @@ def notes(plan: Plan, about: dict[str, Any]) -> list[str]:
         "One client for all HTTP: blocks of 1 MiB from memory, in one request; received into memory and compared "
         "afterwards. GridFS is used through PyMongo, in the client's process, on a MongoDB like the one that Mini-S3 "
         "embeds; its pieces are copied into that memory.",
-        "A download after the upload finds in memory what the system left there: Mini-S3 writes past the kernel's "
-        "cache, SeaweedFS leaves its files in it, GridFS's MongoDB has a cache of its own besides, which cannot be "
-        "emptied. The download again finds all in memory; for that of what is not cached the kernel dropped the files.",
+        "A download finds in memory what the system left there: Mini-S3 writes past the kernel's cache, and reads past "
+        "it where the disk is fast, so that its bytes come from the disk each time; SeaweedFS leaves its files in the "
+        "cache; GridFS's MongoDB has one of its own besides, which cannot be emptied. For the download of what is not "
+        "cached the kernel dropped the files.",
         "Client, servers and databases share the machine. Every byte that came back was compared with what was sent.",
         f"The generator of small requests reaches {about['generatorCeiling']:,} uploads a second against a server "
         "that does nothing.",
