@@ -25,13 +25,14 @@ import pymongo
 from rich.console import Console
 from rich.table import Table
 
+from app.errors import MiniS3Error
 from app.models.chunks import Chunks
 from app.models.database import Database, open_database
 from app.models.files import Cursor, Files, new_file_id
 from app.models.ledger import Hold, Ledger
 from app.models.meta import prepare
 from app.models.pages import Pages
-from app.types import PAGE_CHUNKS, ChunkRef, Digest, File, Page
+from app.types import PAGE_CHUNKS, Digest, File, Page
 from bench.compare.systems import mongodb, primary
 from bench.documents import BATCH, batches, chunk_documents, file_of, page_of
 from bench.http import MIB
@@ -43,7 +44,7 @@ PAGES, FILES = "pages", "files"
 
 Client = pymongo.MongoClient[dict[str, Any]]
 
-LOOKUP, COMMIT, LIST = "look up 16 chunks", "commit a page of 1,024 chunks", "list 100 files"
+LOOKUP, COMMIT, LIST = "look up 16 chunks", "commit a page of 1,024 new chunks", "list 100 files"
 _LOOKED_UP = 16
 _LISTED = 100
 
@@ -122,11 +123,11 @@ class Population:
         return seconds
 
     async def commit(self) -> float:
-        """Seconds that it takes to commit a file of a new page, of chunks that were looked up before as an
-        upload does."""
-        wanted = sample(self.digests, min(PAGE_CHUNKS, len(self.digests)))
-        await Chunks(self.database).find(wanted)
-        page = Page.of([ChunkRef(digest, MIB) for digest in wanted])
+        """Seconds that it takes to commit a file of a page of chunks that were stored just before, as those of
+        an upload are."""
+        documents = list(chunk_documents(PAGE_CHUNKS))
+        await self.database["chunks"].insert_many(documents)
+        page = page_of(documents)
         file = file_of(new_file_id(), "committed", [page], datetime.now(UTC))
         start = perf_counter()
         await Ledger(self.database).commit_files(Hold(), [file], [page])
@@ -172,7 +173,7 @@ def main(count: int, few: int, rounds: int, parent: Path | None) -> None:
             primary(url) as client,
         ):
             footprints, timings = asyncio.run(_measure(url, client, (few, count), rounds, console))
-    except (NoSpace, ServerFailed, SubprocessError, OSError) as error:
+    except (NoSpace, ServerFailed, SubprocessError, MiniS3Error, OSError) as error:
         console.print(f"The measurement failed: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
     console.print(footprints_table(footprints), "")
