@@ -25,7 +25,7 @@ help:
 	@echo 'make collect  measure deleting and collecting, and what that costs uploads'
 	@echo 'make micro    measure single stages: hashing, cutting, forms, lookups, commits; each beside the least it could take'
 	@echo 'make nodes    measure what node servers and nodes in buckets cost, beside a directory; needs 10 GiB for a minute'
-	@echo 'make redundancy  measure uploads, downloads and repair by redundancy; needs 13 GiB for 4 minutes'
+	@echo 'make redundancy  measure uploads, downloads and repair by redundancy; needs 10 GiB for 4 minutes'
 	@echo 'make metadata measure the database of a store of a million chunks; needs 3 GiB for 4 minutes'
 	@echo 'make scale    measure it with one worker beside as many as there are cores; needs 10 GiB for 2 minutes'
 	@echo 'make bench    compare it with SeaweedFS, GridFS and a handler that stores nothing; needs 22 GiB for 6 minutes'

@@ -12,7 +12,22 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from app.types import ChunkRef, ContentId, File, FileId, Page, PageRef, new_generation
+from app.models.chunk import redundancy_change, written_blobs
+from app.types import (
+    ONE_COPY,
+    Blob,
+    ChunkRef,
+    ContentId,
+    Digest,
+    File,
+    FileId,
+    NodeId,
+    Page,
+    PageRef,
+    Redundancy,
+    Shard,
+    new_generation,
+)
 from bench.http import MIB
 
 BATCH = 10_000
@@ -21,25 +36,30 @@ BATCH = 10_000
 _AT = datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def chunk_documents(count: int, refs: int = 0, redundancy: str = "1") -> Iterator[dict[str, Any]]:
-    """Live chunks of 1 MiB with random digests, so many copies of each or the parts of `ec:4+2`, in turn on
-    the three nodes of the embedded default, or on as many as it takes."""
-    needed, _, spare = redundancy.removeprefix("ec:").partition("+")
-    blobs = int(needed) + int(spare or 0)
+def chunk_documents(count: int, refs: int = 0, redundancy: Redundancy = ONE_COPY) -> Iterator[dict[str, Any]]:
+    """Live chunks of 1 MiB with random digests, on the three nodes of the embedded default in turn, or on as
+    many as it takes."""
+    kept, _ = redundancy_change(redundancy)
     for number in range(count):
-        nodes = [f"node{(number + each) % max(3, blobs) + 1}" for each in range(blobs)]
-        named: list[dict[str, Any]] = [{"node": node, "gen": new_generation()} for node in nodes]
-        if spare:
-            named = [blob | {"shard": at, "sum": os.urandom(32)} for at, blob in enumerate(named)]
+        digest = Digest(os.urandom(32))
+        blobs = [
+            Blob(
+                NodeId(f"node{(number + each) % max(3, redundancy.total) + 1}"),
+                digest,
+                new_generation(),
+                Shard(each, Digest(os.urandom(32))) if redundancy.coded else None,
+            )
+            for each in range(redundancy.total)
+        ]
         yield {
-            "_id": os.urandom(32),
+            "_id": digest,
             "size": MIB,
             "state": "live",
-            "gen": named[0]["gen"],
-            **({"code": [int(needed), int(spare)]} if spare else {"copies": blobs}),
-            "blobs": named,
+            "gen": blobs[0].generation,
+            "blobs": written_blobs(blobs),
             "refs": refs,
             "at": _AT,
+            **kept,
         }
 
 

@@ -32,7 +32,7 @@ from app.models.files import Cursor, Files, new_file_id
 from app.models.ledger import Hold, Ledger
 from app.models.meta import prepare
 from app.models.pages import Pages
-from app.types import PAGE_CHUNKS, Digest, File, Page
+from app.types import PAGE_CHUNKS, Digest, File, Page, Redundancy
 from bench.compare.systems import mongodb, primary
 from bench.documents import BATCH, batches, chunk_documents, file_of, page_of
 from bench.http import MIB
@@ -190,7 +190,7 @@ async def _measure(
     for redundancy in REDUNDANCIES:
         console.print(f"  {many:,} chunks of redundancy {redundancy} …")
         async with _opened(url, "chunks") as database:
-            for documents in batches(chunk_documents(many, refs=1, redundancy=redundancy)):
+            for documents in batches(chunk_documents(many, refs=1, redundancy=Redundancy.parse(redundancy))):
                 await database["chunks"].insert_many(documents)
         footprints[redundancy] = footprint(client, "chunks", "chunks")
         client.drop_database("chunks")

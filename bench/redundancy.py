@@ -1,4 +1,4 @@
-"""What copies cost, and what they give: `python -m bench.redundancy`.
+"""What copies and shards cost, and what they give: `python -m bench.redundancy`.
 
 A store for each redundancy, on six nodes each: once directories, once node servers, all on this machine. Round by
 round all of them take a file and give it back. Then nodes of each lose blobs, which are made again; and
@@ -22,6 +22,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from app.types import Redundancy
 from bench.compare.figures import Spread
 from bench.compare.rounds import settle
 from bench.compare.systems import Unexpected, mini_s3, mongodb, primary
@@ -31,7 +32,7 @@ from bench.memory import WrongBytes, stamped
 from bench.server import NODE_TOKEN, Server, ServerFailed, running_nodes, told
 from bench.workspace import NoSpace, workspace
 
-REDUNDANCIES = ("1", "2", "3")
+REDUNDANCIES = ("1", "2", "ec:4+2")
 GOALS = {"2": 0.6, "ec:4+2": 0.55}
 """Times the uploads of one copy that uploads shall be, at the least."""
 
@@ -148,7 +149,8 @@ def main(rounds: int, mib: int, parent: Path | None) -> None:
 
 def disk(rounds: int, mib: int) -> int:
     """Bytes that all stores take together."""
-    return 2 * sum(int(rounds * mib * MIB * _blown_up(each)) for each in REDUNDANCIES) + _SPARE
+    kept = map(Redundancy.parse, REDUNDANCIES)
+    return 2 * rounds * sum(mib * each.total * each.blob_size(MIB) for each in kept) + _SPARE
 
 
 @contextmanager
@@ -186,7 +188,7 @@ def measure(stands: Sequence[Stand], rates: Rates, rounds: int, mib: int, consol
             rates.add(stand, UP, stand.upload(number, mib))
         for stand in _turned(stands, number):
             rates.add(stand, DOWN, stand.download(number, mib))
-    redundant = [stand for stand in stands if spare(stand.redundancy)]
+    redundant = [stand for stand in stands if _spare(stand)]
     for node in (NODES - 1, NODES - 2):
         console.print("  repair …")
         for stand in redundant:
@@ -196,7 +198,7 @@ def measure(stands: Sequence[Stand], rates: Rates, rounds: int, mib: int, consol
 
 def _without_nodes(stands: Sequence[Stand], rates: Rates, rounds: int, mib: int, console: Console) -> None:
     for gone in range(1, NODES):
-        left = [stand for stand in stands if spare(stand.redundancy) >= gone]
+        left = [stand for stand in stands if _spare(stand) >= gone]
         words = "1 node gone" if gone == 1 else f"{gone} nodes gone"
         for stand in left:
             stand.lose(gone - 1)
@@ -206,15 +208,8 @@ def _without_nodes(stands: Sequence[Stand], rates: Rates, rounds: int, mib: int,
                 rates.add(stand, f"{DOWN}, {words}", stand.download(number, mib))
 
 
-def spare(redundancy: str) -> int:
-    """Nodes that may be lost."""
-    return int(redundancy.partition("+")[2] or int(redundancy) - 1)
-
-
-def _blown_up(redundancy: str) -> float:
-    """Bytes stored for each byte."""
-    needed = int(redundancy.removeprefix("ec:").partition("+")[0]) if "+" in redundancy else 1
-    return (needed + spare(redundancy)) / needed
+def _spare(stand: Stand) -> int:
+    return Redundancy.parse(stand.redundancy).spare
 
 
 def _turned(stands: Sequence[Stand], by: int) -> list[Stand]:

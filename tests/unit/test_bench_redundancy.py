@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import pytest
 from rich.console import Console
 
+from app.types import Redundancy
 from bench import redundancy
 from bench.http import MIB
-from bench.redundancy import DIRECTORIES, DOWN, NODES, REPAIR, SERVERS, UP, Rates, disk, measure, notes, spare, table
+from bench.redundancy import DIRECTORIES, DOWN, NODES, REPAIR, SERVERS, UP, Rates, disk, measure, notes, table
 
 
 @dataclass
@@ -23,7 +24,7 @@ class FakeStand:
 
     def upload(self, number: int, blocks: int) -> float:
         self._note("upload", number)
-        return blocks / (1 + spare(self.redundancy))
+        return blocks / (1 + Redundancy.parse(self.redundancy).spare)
 
     def download(self, number: int, blocks: int) -> float:
         self._note("download", number)
@@ -56,11 +57,6 @@ def rates(stands: list[FakeStand]) -> Rates:
     made = Rates()
     measure(stands, made, 3, 16, Console(quiet=True))  # type: ignore[arg-type]
     return made
-
-
-@pytest.mark.parametrize(("text", "nodes"), [("1", 0), ("2", 1), ("3", 2), ("ec:4+2", 2), ("ec:10+4", 4)])
-def test_how_many_nodes_may_be_lost(text: str, nodes: int) -> None:
-    assert spare(text) == nodes
 
 
 def test_the_disk_holds_every_blob(monkeypatch: pytest.MonkeyPatch) -> None:
