@@ -14,13 +14,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from itertools import islice
 from time import monotonic
 from typing import Any
 
 from redis.exceptions import RedisError
 
+from app.background import in_background
 from app.coord.redis_client import ANSWER, open_client
 from app.logs import get_logger
 
@@ -180,10 +181,5 @@ async def open_counts(url: str) -> AsyncIterator[Counts]:
         return
     async with open_client(url) as client:
         counts = Counts(client)
-        exchange = asyncio.create_task(counts.exchange_for_ever())
-        try:
+        async with in_background(counts.exchange_for_ever()):
             yield counts
-        finally:
-            exchange.cancel()
-            with suppress(asyncio.CancelledError):
-                await exchange

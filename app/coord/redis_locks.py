@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from time import monotonic
 from typing import Any
 
 from redis.exceptions import RedisError
 
+from app.background import in_background
 from app.coord.locks import LocalLocks, Locks
 from app.coord.redis_client import ANSWER, open_client
 from app.gathering import Gathered
@@ -157,10 +158,5 @@ async def open_redis_locks(url: str) -> AsyncIterator[RedisLocks]:
     """Raises ConfigError where the URL can't be used; a Redis that is away is no error."""
     async with open_client(url) as client:
         locks = RedisLocks(client)
-        renewal = asyncio.create_task(locks.renew_for_ever())
-        try:
+        async with in_background(locks.renew_for_ever()):
             yield locks
-        finally:
-            renewal.cancel()
-            with suppress(asyncio.CancelledError):
-                await renewal
