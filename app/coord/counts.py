@@ -22,15 +22,13 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from app.background import in_background
-from app.coord.redis_client import ANSWER, open_client
+from app.coord.redis_client import ANSWER, REST, open_client
 from app.logs import get_logger
 
 log = get_logger(__name__)
 
 EXCHANGE = 0.05
 """Seconds between two exchanges."""
-_REST = 2.0
-"""Seconds for which Redis is left alone after it failed to answer."""
 _BATCH = 500
 """Counts in one exchange: bounds how long Redis does nothing else."""
 _SWEEP = 1000
@@ -127,7 +125,7 @@ class Counts:
             try:
                 await self._exchange(batch, now)
             except (RedisError, OSError, TimeoutError) as error:
-                self._rests_until = monotonic() + _REST
+                self._rests_until = monotonic() + REST
                 log.warning("redis does not answer, processes count alone", error=str(error) or "timeout")
                 self._untold = batch | self._untold
             except BaseException:

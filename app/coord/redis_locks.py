@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from app.background import in_background
 from app.coord.locks import LocalLocks, Locks
-from app.coord.redis_client import ANSWER, open_client
+from app.coord.redis_client import ANSWER, REST, open_client
 from app.gathering import Gathered
 from app.logs import get_logger
 from app.metrics import LOCK_FALLBACKS
@@ -29,8 +29,6 @@ log = get_logger(__name__)
 _LEASE = 10.0
 """Seconds that a lock outlives its process."""
 _RENEW = _LEASE / 4
-_REST = 2.0
-"""Seconds for which Redis is left alone after it failed to answer."""
 _TOGETHER = 256
 """Keys that are asked for in one call which several callers share."""
 _POLL = 0.02, 0.25
@@ -147,7 +145,7 @@ class RedisLocks(Locks):
             async with asyncio.timeout(ANSWER):
                 return await call()
         except (RedisError, OSError) as error:
-            self._rests_until = monotonic() + _REST
+            self._rests_until = monotonic() + REST
             LOCK_FALLBACKS.inc()
             log.warning("redis does not answer, locks hold within this process only", error=str(error) or "timeout")
             return None
