@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from app.logs import get_logger
 
 log = get_logger(__name__)
+
+_AGAIN = 1.0
+"""Seconds after which work that was called off, and goes on, is called off again."""
 
 
 @asynccontextmanager
@@ -27,6 +30,14 @@ async def in_background(work: Coroutine[None, None, None]) -> AsyncIterator[None
     try:
         yield
     finally:
+        await _end(task)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    while not task.done():
         task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        # Before Python 3.12 a cancellation is lost that meets `asyncio.wait_for` when it has just got its
+        # result, as in redis-py: then the work would go on, and be waited for, for ever.
+        await asyncio.wait([task], timeout=_AGAIN)
+    if not task.cancelled():
+        task.result()

@@ -7,7 +7,9 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from app import background
 from app.background import in_background
+from tests.support import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -40,3 +42,19 @@ async def test_its_failure_is_logged_at_once_and_raised_in_the_end() -> None:
             while not logged:
                 await asyncio.sleep(0)
     assert [line["event"] for line in logged] == ["background work ended"]
+
+
+async def test_a_cancellation_that_was_lost_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "_AGAIN", 0.01)
+    lost = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            lost.append("cancellation")
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(PATIENCE), in_background(work()):
+        await asyncio.sleep(0)
+    assert lost == ["cancellation"]
