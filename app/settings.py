@@ -44,6 +44,9 @@ class Settings(BaseSettings):
         description="yes: store fewer copies while too few nodes take writes, for `check --repair` to add the rest",
     )
     node_token: SecretStr = Field(SecretStr(""), description="The token that nodes on other machines ask for")
+    node_ca: str = Field(
+        "", description="Authorities to trust, beside the system's, with the certificates of nodes: a PEM file"
+    )
     max_file_size: ByteSize = Field(ByteSize(1 << 40), ge=1, description="Largest file taken")
     buffer_memory: ByteSize = Field(
         ByteSize(128 << 20), ge=4 << 20, description="Memory for the bodies of all uploads of one worker"
