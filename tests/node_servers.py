@@ -9,8 +9,8 @@ import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +100,3 @@ async def claimed(server: NodeServer, node_id: str = "n", trust: ssl.SSLContext 
     site = HttpSite(server.url, TOKEN, trust)
     await site.claim(json.dumps({"id": node_id}).encode())
     return site.open(NodeId(node_id))
-
-
-@asynccontextmanager
-async def http_node(directory: Path) -> AsyncIterator[HttpNode]:
-    with node_server(directory) as server:
-        node = await claimed(server)
-        try:
-            yield node
-        finally:
-            await node.close()
