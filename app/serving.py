@@ -9,12 +9,15 @@ import ssl
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from app.errors import ConfigError
 from app.settings import Settings
+
+T = TypeVar("T")
 
 KEEP_ALIVE = 5
 """Seconds that a connection may be idle between two requests."""
@@ -89,8 +92,8 @@ def tls_with(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
-def run(work: Coroutine[None, None, None]) -> None:
-    """Do the work in a loop of the kind that serves best."""
+def run(work: Coroutine[None, None, T]) -> T:
+    """Do the work in a loop of the kind that serves best; what it returns."""
     factory = uvicorn.Config(lambda: None, loop="uvloop", log_config=None).get_loop_factory()
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(work)
+        return runner.run(work)
