@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from app.embedded.data_dir import running
 from app.embedded.services import EmbeddedServices
@@ -15,6 +16,7 @@ from app.models.nodes import Nodes
 from app.nodes.base import Site
 from app.nodes.cluster import Cluster, open_cluster
 from app.nodes.sites import site_of
+from app.nodes.trust import trusting
 from app.settings import Settings
 
 
@@ -36,7 +38,8 @@ async def open_foundation(settings: Settings, mongo_url: str, initiate: str) -> 
 
 
 def _sites(settings: Settings, urls: Sequence[str]) -> list[Site]:
-    return [site_of(url, settings.node_token.get_secret_value()) for url in urls]
+    trust = trusting(Path(settings.node_ca)) if settings.node_ca else None
+    return [site_of(url, settings.node_token.get_secret_value(), trust) for url in urls]
 
 
 @asynccontextmanager

@@ -47,6 +47,9 @@ class Settings(BaseSettings):
         description="yes: store fewer copies or shards while too few nodes take writes; the rest is added later",
     )
     node_token: SecretStr = Field(SecretStr(""), description="The token that nodes on other machines ask for")
+    node_ca: str = Field(
+        "", description="Authorities to trust, beside the system's, with the certificates of nodes: a PEM file"
+    )
     max_file_size: ByteSize = Field(ByteSize(1 << 40), ge=1, description="Largest file taken")
     buffer_memory: ByteSize = Field(
         ByteSize(128 << 20), ge=4 << 20, description="Memory for the bodies of all uploads of one worker"

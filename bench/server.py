@@ -72,9 +72,9 @@ def running_server(folder: Path, *flags: str) -> Iterator[Server]:
 
 
 @contextmanager
-def running_nodes(*folders: Path) -> Iterator[list[Server]]:
+def running_nodes(*folders: Path, flags: Sequence[str] = ()) -> Iterator[list[Server]]:
     """The same for node servers, each of which keeps its blobs in a folder; callers need `NODE_TOKEN`."""
-    words = ("node", "serve", "--port", "0", "--token", NODE_TOKEN, "--log-level", "warning")
+    words = ("node", "serve", "--port", "0", "--token", NODE_TOKEN, "--log-level", "warning", *flags)
     with _running([((*words, "--dir", str(each)), each.with_name(f"{each.name}.log")) for each in folders]) as servers:
         yield servers
 

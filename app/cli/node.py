@@ -17,7 +17,7 @@ from app.models.tallies import NodeTally, Tallies
 from app.node_server import serve_node
 from app.nodes.cluster import NodeStatus
 from app.parts import open_existing
-from app.serving import run
+from app.serving import run, tls_with
 from app.settings import Settings
 from app.types import NodeId
 
@@ -33,19 +33,33 @@ def node() -> None:
 @click.option("--port", default=8001, show_default=True, help="Port to listen on; 0 takes a free one")
 @click.option("--token", help="What callers must know; others can see it in the list of processes [MINI_S3_NODE_TOKEN]")
 @click.option("--token-file", type=click.File("rb"), help="A file that holds the token, and nothing else")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate for HTTPS, and its chain: a PEM file")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="The key that belongs to it: a PEM file, no password")
 @settings_options("shutdown_timeout", "log_level", "log_format")
-def serve(directory: Path, token: str | None, token_file: BinaryIO | None, config: Path | None, **flags: Any) -> None:
-    """Serve a directory as a node to gateways on other machines, which name it as http://HOST:PORT.
+def serve(
+    directory: Path,
+    token: str | None,
+    token_file: BinaryIO | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    config: Path | None,
+    **flags: Any,
+) -> None:
+    """Serve a directory as a node to gateways on other machines, which name it as http://HOST:PORT, or
+    with a certificate as https://HOST:PORT.
 
     It takes neither MongoDB nor Redis. Whoever knows the token may read, write and delete every blob,
-    and it passes in clear: serve in a network that you trust, or behind something that speaks TLS.
+    and without a certificate it passes in clear: then serve only in a network that you trust.
     """
+    if (tls_cert is None) != (tls_key is None):
+        raise click.UsageError("A certificate and its key go together: give --tls-cert and --tls-key, or neither.")
     if token_file is not None:
         if token is not None:
             raise click.UsageError("Give the token once: with --token or with --token-file.")
         token = token_file.read().decode(errors="replace").strip()
     with configured(config, {**flags, "node_token": token}) as settings:
-        run(serve_node(directory, settings, click.echo))
+        tls = tls_with(tls_cert, tls_key) if tls_cert and tls_key else None
+        run(serve_node(directory, settings, click.echo, tls))
 
 
 @node.command("list")

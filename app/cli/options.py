@@ -18,7 +18,7 @@ FAILED_TO_RUN = 2
 
 Command = Callable[..., None]
 
-WHICH_STORE = ("data_dir", "mongo_url", "mongo_database", "nodes", "node_token", "log_level", "log_format")
+WHICH_STORE = ("data_dir", "mongo_url", "mongo_database", "nodes", "node_token", "node_ca", "log_level", "log_format")
 """The settings that a command on an existing store takes."""
 
 
