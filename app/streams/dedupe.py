@@ -17,6 +17,7 @@ from app.faults import pause
 from app.models.chunks import Chunk, Chunks, Naming
 from app.models.mending import Mending
 from app.nodes.cluster import Cluster
+from app.streams.stranded import Stranded
 from app.types import Blob, Digest, Generation, new_generation
 
 _PATIENCE = 2.0
@@ -50,6 +51,7 @@ class Deduper:
         self._chunks = chunks
         self._mending = mending
         self._cluster = cluster
+        self._stranded = Stranded(chunks, mending, cluster)
         self._locks = locks
         self._redundancy = redundancy
 
@@ -64,6 +66,9 @@ class Deduper:
         while missing:
             found = await self._chunks.find(missing)
             await pause("looked-up")
+            if stranded := await self._stranded.among(found.values()):
+                attempt.superseded += await self._stranded.give_up(stranded)
+                found = await self._chunks.find(missing)
             await self._link(missing, found)
             if missing:
                 done = await self._write_free(missing, found, attempt)
@@ -147,7 +152,7 @@ class Deduper:
 
     def _naming(self, digest: Digest, size: int, instead_of: Chunk | None) -> Naming:
         copies = self._redundancy.copies
-        nodes = self._cluster.place(copies)
+        nodes = self._cluster.place(digest, copies)
         if len(nodes) < copies and not self._redundancy.degraded:
             raise NodesUnavailable(f"Only {len(nodes)} nodes take writes just now, and each chunk needs {copies}.")
         blobs = tuple(Blob(node, digest, new_generation()) for node in nodes)

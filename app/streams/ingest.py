@@ -306,6 +306,7 @@ class Ingest:
         """Rule R4: a chunk that was not live at the commit is stored again, from the bytes that are
         still at hand or from its dying blob. Raises UploadInterrupted where neither is left."""
         log.info("chunks reclaimed before the commit", chunks=len(digests))
+        await self._stages.cluster.look_again()  # They may also be on a node that is being removed.
         kept = self._kept.chunks if self._kept else {}
         lost = digests - kept.keys()
         found = await self._stages.chunks.find(lost)

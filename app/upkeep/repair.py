@@ -89,7 +89,7 @@ class Repair:
                 return False
             if len(chunk.blobs) >= chunk.copies:
                 return True
-            (node,) = self._cluster.place(beside=[blob.node for blob in chunk.blobs])
+            (node,) = self._cluster.place(chunk.digest, beside=[blob.node for blob in chunk.blobs])
             if not await self._mover.add(chunk, node):
                 return False
         return True
@@ -118,7 +118,7 @@ class Repair:
         """Where a good copy goes: to the node of the bad one if it takes writes."""
         if self._cluster.takes_writes(bad.node):
             return bad.node
-        return self._cluster.place(beside=[blob.node for blob in chunk.blobs])[0]
+        return self._cluster.place(chunk.digest, beside=[blob.node for blob in chunk.blobs])[0]
 
     async def _judge(self, blob: Blob, size: int) -> bool | None:
         """Whether the blob is good; None where its node can't tell."""

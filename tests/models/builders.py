@@ -10,6 +10,7 @@ from typing import Any
 from app.models.chunks import Chunk, Chunks, Naming
 from app.models.database import Database
 from app.models.files import new_file_id
+from app.models.nodes import NodeEntry, Nodes
 from app.models.tallies import NodeTally, Tallies, Tally
 from app.types import Blob, ChunkRef, ContentId, Digest, File, NodeId, Page, PageRef, new_generation
 
@@ -26,6 +27,8 @@ def naming(number: int, instead_of: Chunk | None = None) -> Naming:
 
 
 async def make_live(database: Database, *numbers: int) -> None:
+    for node in NODES:
+        await Nodes(database).register(NodeEntry(node, node, "file:///" + node))
     namings = [naming(number) for number in numbers]
     won = await Chunks(database).name(namings)
     assert await Chunks(database).make_live([one for one in namings if one.digest in won]) == won
