@@ -10,9 +10,12 @@ from typing import Any
 
 from bench.http import MIB
 
+NODES = ("node1", "node2", "node3")
+"""Those of the embedded default."""
+
 
 def chunk_documents(count: int, refs: int = 0) -> Iterator[dict[str, Any]]:
-    """Live chunks of 1 MiB with random digests, on the three nodes of the embedded default."""
+    """Live chunks of 1 MiB with random digests, on these nodes."""
     for number in range(count):
         generation = secrets.token_hex(8)
         yield {
@@ -20,7 +23,7 @@ def chunk_documents(count: int, refs: int = 0) -> Iterator[dict[str, Any]]:
             "size": MIB,
             "state": "live",
             "gen": generation,
-            "blobs": [{"node": f"node{number % 3 + 1}", "gen": generation}],
+            "blobs": [{"node": NODES[number % 3], "gen": generation}],
             "refs": refs,
             "at": datetime(2020, 1, 1, tzinfo=UTC),
         }

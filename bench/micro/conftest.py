@@ -14,9 +14,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from app.embedded import mongod
 from app.models.database import Database, open_database
 from app.models.meta import prepare
-from app.types import Digest
+from app.models.nodes import NodeEntry, Nodes
+from app.types import Digest, NodeId
 from bench.compare.systems import mongodb
-from bench.documents import chunk_documents
+from bench.documents import NODES, chunk_documents
 from bench.http import MIB
 
 POPULATION = 50_000
@@ -69,6 +70,8 @@ def database(loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathF
     async def opened(url: str) -> Database:
         database = await stack.enter_async_context(open_database(url, "mini_s3", initiate=mongod.INITIATE))
         await prepare(database)
+        for node in NODES:
+            await Nodes(database).register(NodeEntry(NodeId(node), node, f"file:///{node}"))
         for _ in range(POPULATION // _BATCH):
             await database["chunks"].insert_many(list(chunk_documents(_BATCH)))
         return database
