@@ -17,6 +17,7 @@ from app.nodes.members import Opener, open_cluster
 from app.nodes.placement import WAYS
 from app.nodes.sites import site_of
 from app.settings import Settings
+from app.types import Redundancy
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,11 @@ async def open_foundation(settings: Settings, mongo_url: str, initiate: str) -> 
 
 
 def _see_that_nodes_suffice(settings: Settings, cluster: Cluster) -> None:
-    known = len(cluster.node_ids) + len(cluster.absent)
-    if known < settings.redundancy and not settings.degraded_writes:
+    known, wanted = len(cluster.node_ids) + len(cluster.absent), Redundancy.parse(settings.redundancy).total
+    if known < wanted and not settings.degraded_writes:
         raise ConfigError(
-            f"Redundancy {settings.redundancy} puts each chunk on {settings.redundancy} nodes, and the store has only "
-            f"{known}. Name more with --nodes, or say --degraded-writes yes to store fewer copies until there are more."
+            f"Redundancy {settings.redundancy} puts each chunk on {wanted} nodes, and the store knows {known}. "
+            "Name more with --nodes, or say --degraded-writes yes to store less of each chunk until there are more."
         )
 
 

@@ -16,7 +16,8 @@ from itertools import chain
 from app.errors import MiniS3Error, UploadInterrupted
 from app.faults import passed, pause
 from app.gathering import Gathered
-from app.models.chunks import Chunk, Chunks, nodes_of
+from app.models.chunk import Chunk
+from app.models.chunks import Chunks
 from app.models.database import Database, Session
 from app.models.files import Files
 from app.models.nodes import Nodes, Use
@@ -82,12 +83,12 @@ class _Links:
 
     def _may_link(self, chunk: Chunk | None) -> bool:
         """One that nobody holds yet must be on nodes that stay: nobody looks for it there any more. Of one
-        that is held a node may have been lost; it is stored again when there is nothing left of it."""
+        that is held a node may have been lost; it is stored again when too little is left of it."""
         if chunk is None or chunk.state != "live":
             return False
         if chunk.refs:
-            return any(node in self.nodes for node in nodes_of(chunk))
-        return all(self.nodes.get(node, "removing") != "removing" for node in nodes_of(chunk))
+            return sum(node in self.nodes for node in chunk.nodes) >= chunk.redundancy.needed
+        return all(self.nodes.get(node, "removing") != "removing" for node in chunk.nodes)
 
 
 _TOGETHER = 1024
@@ -218,7 +219,7 @@ class Ledger:
             tally = Tally()
             for chunk in (await self._chunks.find(held, session)).values():
                 if not chunk.refs:
-                    tally.count_chunk(chunk.size, nodes_of(chunk), -1)
+                    chunk.count(tally, -1)
             await self._tallies.record(tally, session)
             return len(free)
 
@@ -230,7 +231,7 @@ class Ledger:
         new = {page_id: page for page_id, page in wanted.items() if page_id not in stored}
         digests = {ref.digest for page in new.values() for ref in page.chunks}
         found = await self._chunks.find(digests, session) if digests else {}
-        nodes = {node for chunk in found.values() for node in nodes_of(chunk)}
+        nodes = {node for chunk in found.values() for node in chunk.nodes}
         return _Links(new, found, await self._nodes.uses(nodes, session) if nodes else {})
 
     async def _refer(self, changes: Mapping[PageId, int], links: _Links, tally: Tally, session: Session) -> None:
@@ -245,7 +246,7 @@ class Ledger:
         for digest in held:
             chunk = links.found[digest]
             if not chunk.refs:
-                tally.count_chunk(chunk.size, nodes_of(chunk))
+                chunk.count(tally)
         await self._pages.insert(((page, changes[page.id]) for page in new.values()), session)
 
 

@@ -14,7 +14,7 @@ from app.nodes.base import Node, Stored
 from app.nodes.guarded import GuardedNode
 from app.nodes.health import Health, NodeState, show, show_no_more
 from app.nodes.placement import Member, Placement, Request, RoundRobin
-from app.types import Blob, Digest, NodeId
+from app.types import Blob, Digest, NodeId, Redundancy
 
 log = get_logger(__name__)
 
@@ -149,11 +149,12 @@ class Cluster:
             return blobs
         return ()
 
-    def by_readiness(self, blobs: Sequence[Blob]) -> list[Blob]:
-        """The blobs of a chunk, those first that are most likely to be read at once; else in turn."""
+    def by_readiness(self, blobs: Sequence[Blob], redundancy: Redundancy) -> list[Blob]:
+        """The blobs of a chunk, those first that are most likely to be read at once; shards that need no
+        decoding before parities; else in turn."""
         turn = next(self._reading_turn)
         turned = [blobs[(turn + number) % len(blobs)] for number in range(len(blobs))]
-        return sorted(turned, key=lambda blob: not self._answers(blob.node))
+        return sorted(turned, key=lambda blob: (not self._answers(blob.node), _is_parity(blob, redundancy)))
 
     def _answers(self, node_id: NodeId) -> bool:
         guard = self._guards.get(node_id)
@@ -214,3 +215,7 @@ class Cluster:
     async def close(self) -> None:
         """End calls under way on every node."""
         await asyncio.gather(*(guard.close() for guard in self._guards.values()))
+
+
+def _is_parity(blob: Blob, redundancy: Redundancy) -> bool:
+    return blob.part is not None and blob.part.index >= redundancy.needed

@@ -1,8 +1,9 @@
 """Live chunks that must not be linked, because of the nodes that they are on.
 
 A commit refuses a chunk that nobody holds yet if a blob of it is on a node that is being removed, and
-one that is held if no node is left that has a blob of it. An upload that meets one has its bytes: it
-gives up what is there, and writes the chunk anew, as it does with a chunk that was claimed or lost.
+one that is held if nodes were removed and what is left does not give it back. An upload that meets
+such a chunk has its bytes: it gives up what is there, and writes the chunk anew, as it does with one
+that was claimed or lost.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from app.models.chunks import Chunk, Chunks
+from app.models.chunk import Chunk
+from app.models.chunks import Chunks
 from app.models.mending import Mending
 from app.nodes.cluster import Cluster
 from app.types import Blob
@@ -36,14 +38,18 @@ class Stranded:
 
     def _is_stranded(self, chunk: Chunk) -> bool:
         if chunk.refs:
-            return all(self._cluster.is_removed(blob.node) for blob in chunk.blobs)
+            return len(self._left(chunk)) < chunk.redundancy.needed
         return any(self._cluster.is_leaving(blob.node) for blob in chunk.blobs)
+
+    def _left(self, chunk: Chunk) -> list[Blob]:
+        return [blob for blob in chunk.blobs if not self._cluster.is_removed(blob.node)]
 
     async def give_up(self, chunks: Sequence[Chunk]) -> list[Blob]:
         """Let the chunks be dead if nobody holds them (rule R5), else lost, unless they changed meanwhile.
         Returns the blobs that are named no more, for the caller to unlink (rule R2)."""
         claimed = await self._chunks.claim([chunk.digest for chunk in chunks if not chunk.refs], _ANY_TIME)
+        unnamed = [blob for chunk in claimed for blob in chunk.named]
         for chunk in chunks:
-            if chunk.refs:
-                await self._mending.lose(chunk)
-        return [blob for chunk in claimed for blob in chunk.named]
+            if chunk.refs and await self._mending.lose(chunk):
+                unnamed += self._left(chunk)
+        return unnamed

@@ -210,7 +210,7 @@ async def test_a_check_does_not_miss_what_is_on_a_node_that_it_did_not_open(
     """The node came while the check ran. Seen to fail when its blobs counted as missing."""
     content = os.urandom(6 * MIB)
     async with upkept(open_store, tmp_path) as early, open_store(gc_interval=0) as parts:
-        cluster = parts.store._stages.cluster
+        cluster = parts.store._stages.reader._cluster
         await (await membership(early)).add(str(tmp_path / "node4"), Wish(weight=50))
         await cluster.look_again()
         while NodeId("node4") not in cluster.node_ids:
