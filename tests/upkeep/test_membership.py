@@ -13,15 +13,20 @@ import pytest
 
 from app.errors import ConfigError
 from app.faults import Point, pausing
+from app.models.chunks import Chunks
+from app.models.mending import Mending
 from app.models.nodes import Nodes, Wish
 from app.nodes import members
+from app.nodes.cluster import Cluster
 from app.nodes.members import Opener
 from app.nodes.sites import site_of
 from app.types import File, NodeId
 from app.upkeep.membership import Membership
+from app.upkeep.mover import Mover
 from tests.conftest import OpenStore
 from tests.models.builders import recount
 from tests.streams.tools import MIB
+from tests.support import eventually_async
 from tests.upkeep.test_checking import kinds
 from tests.upkeep.test_copies import emptied, placed
 from tests.upkeep.tools import Upkept, upkept
@@ -213,11 +218,58 @@ async def test_a_check_does_not_miss_what_is_on_a_node_that_it_did_not_open(
         cluster = parts.store._stages.reader._cluster
         await (await membership(early)).add(str(tmp_path / "node4"), Wish(weight=50))
         await cluster.look_again()
-        while NodeId("node4") not in cluster.node_ids:
-            await asyncio.sleep(0)
+        await eventually_async(lambda: _is_open(cluster, "node4"))
         late = Upkept(parts, early.database, cluster, early.nodes)
         (file,) = await late.put(content)
         assert any(tmp_path.glob("node4/??/*"))
         assert kinds(await early.check(repair=True)) == ["node-absent"]
         assert (await late.check(read_data=True)).findings == []
         assert await late.get(file) == content
+
+
+async def _is_open(cluster: Cluster, node: str) -> bool:
+    return node in cluster.node_ids
+
+
+async def test_nothing_is_moved_to_a_node_that_was_looked_at_already(open_store: OpenStore, tmp_path: Path) -> None:
+    """Seen to fail when what is moved was offered without asking for the node."""
+    content = os.urandom(4 * MIB)
+    async with upkept(open_store, tmp_path, nodes=f"{tmp_path / 'a'},{tmp_path / 'b'}") as store:
+        nodes, chunks = await membership(store), Chunks(store.database)
+        await Nodes(store.database).change(NodeId("b"), Wish(use="draining"))
+        await store.cluster.look_again()
+        (file,) = await store.put(content)
+
+        async def hook(point: Point) -> None:
+            if point == "removal-checked":
+                mover = Mover(store.database, store.cluster, store.parts.store._stages.hasher)
+                async for some in chunks.stream(0, 255):
+                    assert not any([await mover.move(chunk, chunk.blobs[0], NodeId("b")) for chunk in some])
+
+        with pausing(hook):
+            await nodes.remove(NodeId("b"))
+        assert await placed(store) == [{"a"}] * 4
+        await is_well(store, file, content)
+
+
+async def test_what_was_lost_is_not_healed_there_either(open_store: OpenStore, tmp_path: Path) -> None:
+    """Seen to fail when a chunk that pages hold was named anew without asking for its nodes."""
+    content = os.urandom(4 * MIB)
+    async with upkept(open_store, tmp_path, nodes=f"{tmp_path / 'a'},{tmp_path / 'b'}") as store:
+        nodes, chunks = await membership(store), Chunks(store.database)
+        await Nodes(store.database).change(NodeId("b"), Wish(use="draining"))
+        await store.cluster.look_again()
+        (file,) = await store.put(content)
+        await Nodes(store.database).change(NodeId("b"), Wish(use="active"))
+        await store.cluster.look_again()
+
+        async def hook(point: Point) -> None:
+            if point == "removal-checked":
+                async for some in chunks.stream(0, 255):
+                    assert all([await Mending(store.database).lose(chunk) for chunk in some])
+                await store.put(content)
+
+        with pausing(hook):
+            await nodes.remove(NodeId("b"))
+        assert await placed(store) == [{"a"}] * 4
+        await is_well(store, file, content)
