@@ -1,6 +1,7 @@
 """The registry of storage nodes: what servers follow while they run.
 
-    nodes: {_id: node id, uuid, location, weight, zone, state, added, removal, holds}
+    nodes:         {_id: node id, uuid, location, weight, zone, state, added, removal, holds}
+    nodes_retired: {_id: node id}
 
 A node is itself wherever it is mounted: `uuid` is what its identity file says, `location` the URL of
 the site where it was last seen. The rest is what people want of it; where it is missing, the defaults
@@ -9,7 +10,8 @@ but conflicts.
 
 A node is removed in three steps, which are safe however slow a server is: it is marked, then all
 chunks are looked at for one that names it, then the entry goes. Whoever names a blob on it after the
-mark commits after that too, and every commit asks for it; what was named before, the look finds.
+mark commits after that too, and every commit asks for it; what was named before, the look finds. The
+id is retired, so that a commit which comes even later finds no other node under it.
 """
 
 from __future__ import annotations
@@ -85,6 +87,7 @@ class Nodes:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._nodes = database["nodes"]
+        self._retired = database["nodes_retired"]
         self._upkeep = database["upkeep"]
 
     async def entries(self) -> list[NodeEntry]:
@@ -134,8 +137,8 @@ class Nodes:
     # Removing
 
     async def begin_removal(self, node_id: NodeId) -> str | None:
-        """Mark the node, so that nothing new is committed on it. Returns a
-        name of this attempt, or None if the node is not known."""
+        """Mark the node, so that nothing new is committed on it. Returns a name of this attempt, or None if
+        the node is not known."""
         attempt = secrets.token_hex(8)
         change = {"$set": {"state": "removing", "removal": attempt}}
         return attempt if await self._nodes.update_one({"_id": node_id}, change) else None
@@ -147,11 +150,20 @@ class Nodes:
 
     async def end_removal(self, node_id: NodeId, attempt: str) -> bool:
         """Know the node no more. False if the mark was changed meanwhile: then blobs may be named on it again."""
+        await self._retire(node_id)
         return bool(await self._nodes.delete_many({"_id": node_id, "removal": attempt}))
 
     async def remove(self, node_id: NodeId) -> bool:
         """Know the node no more, whatever names it: blobs on it are missing from now on. False if it was not known."""
+        await self._retire(node_id)
         return bool(await self._nodes.delete_many({"_id": node_id}))
+
+    async def retired(self) -> set[NodeId]:
+        """The ids of nodes that were removed, which no other node may take. One of these may come back itself."""
+        return {NodeId(document["_id"]) for document in await self._retired.find({})}
+
+    async def _retire(self, node_id: NodeId) -> None:
+        await self._retired.update_one({"_id": node_id}, {"$set": {"_id": node_id}}, upsert=True)
 
     # For transactions that commit what documents name
 

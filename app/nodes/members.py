@@ -70,7 +70,8 @@ class Opener:
         yet. Raises ConfigError where there is none, or no answer."""
         try:
             async with asyncio.timeout(_NEW):
-                return await identify(site, self.store, await self.registry.entries(), make=make)
+                entries, retired = await self.registry.entries(), await self.registry.retired()
+                return await identify(site, self.store, entries, make=make, retired=retired)
         except (NodeError, TimeoutError) as error:
             raise _silent(site, error) from error
 

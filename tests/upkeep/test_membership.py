@@ -252,6 +252,38 @@ async def test_nothing_is_moved_to_a_node_that_was_looked_at_already(open_store:
         await is_well(store, file, content)
 
 
+async def test_a_commit_that_comes_very_late_finds_no_other_node_in_its_place(
+    open_store: OpenStore, tmp_path: Path
+) -> None:
+    """The node is removed under an upload that has chosen it, its disk is wiped and added again: that is
+    another node. Seen to fail when it took the same id: the upload was acknowledged, and its bytes were gone."""
+    content = os.urandom(4 * MIB)
+    async with upkept(open_store, tmp_path) as store:
+        nodes = await membership(store)
+        chosen, goes_on = asyncio.Event(), asyncio.Event()
+        uploads: list[asyncio.Task[tuple[File, ...]]] = []
+
+        async def hook(point: Point) -> None:
+            if point == "removal-checked":
+                uploads.append(asyncio.create_task(store.put(content)))
+                await chosen.wait()
+            elif point == "commit-begun":
+                chosen.set()
+                await goes_on.wait()
+
+        with pausing(hook):
+            await nodes.remove(NODE2)
+            assert emptied(store, "node2")
+            shutil.rmtree(store.nodes / "node2")
+            added = await nodes.add(str(store.nodes / "node2"), Wish())
+            goes_on.set()
+            (file,) = await uploads[0]
+        assert added.id == "node2-2"
+        await store.cluster.look_again()
+        await eventually_async(lambda: _is_open(store.cluster, added.id))
+        await is_well(store, file, content)
+
+
 async def test_what_was_lost_is_not_healed_there_either(open_store: OpenStore, tmp_path: Path) -> None:
     """Seen to fail when a chunk that pages hold was named anew without asking for its nodes."""
     content = os.urandom(4 * MIB)
