@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_serializer, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     redis_url: str = Field("", description="Redis or Valkey; without it one is started if its program is found")
     nodes: Names = Field(
         (), description="Storage nodes, as paths or URLs, with commas (default DATA/nodes/node1 to node3)"
+    )
+    placement: Literal["round-robin", "consistent-hash"] = Field(
+        "round-robin", description="Which nodes get new chunks: in turn, or by their digests (consistent-hash)"
     )
     redundancy: str = Field(
         "1", description="How new chunks are kept: 1 to 9 copies, or ec:K+M shards, each on another node"

@@ -36,15 +36,20 @@ BATCH = 10_000
 _AT = datetime(2020, 1, 1, tzinfo=UTC)
 
 
+def nodes_for(redundancy: Redundancy = ONE_COPY) -> list[NodeId]:
+    """Those of the embedded default, or as many as it takes."""
+    return [NodeId(f"node{number + 1}") for number in range(max(3, redundancy.total))]
+
+
 def chunk_documents(count: int, refs: int = 0, redundancy: Redundancy = ONE_COPY) -> Iterator[dict[str, Any]]:
-    """Live chunks of 1 MiB with random digests, on the three nodes of the embedded default in turn, or on as
-    many as it takes."""
+    """Live chunks of 1 MiB with random digests, on these nodes in turn."""
     kept, _ = redundancy_change(redundancy)
+    nodes = nodes_for(redundancy)
     for number in range(count):
         digest = Digest(os.urandom(32))
         blobs = [
             Blob(
-                NodeId(f"node{(number + each) % max(3, redundancy.total) + 1}"),
+                nodes[(number + each) % len(nodes)],
                 digest,
                 new_generation(),
                 Shard(each, Digest(os.urandom(32))) if redundancy.coded else None,

@@ -31,10 +31,11 @@ from app.models.database import Database, open_database
 from app.models.files import Cursor, Files, new_file_id
 from app.models.ledger import Hold, Ledger
 from app.models.meta import prepare
+from app.models.nodes import NodeEntry, Nodes
 from app.models.pages import Pages
 from app.types import PAGE_CHUNKS, Digest, File, Page, Redundancy
 from bench.compare.systems import mongodb, primary
-from bench.documents import BATCH, batches, chunk_documents, file_of, page_of
+from bench.documents import BATCH, batches, chunk_documents, file_of, nodes_for, page_of
 from bench.http import MIB
 from bench.server import ServerFailed
 from bench.workspace import NoSpace, gib, workspace
@@ -212,6 +213,8 @@ async def _measure(
 async def _opened(url: str, name: str) -> AsyncIterator[Database]:
     async with open_database(url, name) as database:
         await prepare(database)
+        for node in nodes_for():
+            await Nodes(database).register(NodeEntry(node, node, f"file:///{node}"))
         yield database
 
 

@@ -14,9 +14,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from app.embedded import mongod
 from app.models.database import Database, open_database
 from app.models.meta import prepare
+from app.models.nodes import NodeEntry, Nodes
 from app.types import Digest
 from bench.compare.systems import mongodb
-from bench.documents import batches, chunk_documents
+from bench.documents import batches, chunk_documents, nodes_for
 from bench.http import MIB
 
 POPULATION = 50_000
@@ -68,6 +69,8 @@ def database(loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathF
     async def opened(url: str) -> Database:
         database = await stack.enter_async_context(open_database(url, "mini_s3", initiate=mongod.INITIATE))
         await prepare(database)
+        for node in nodes_for():
+            await Nodes(database).register(NodeEntry(node, node, f"file:///{node}"))
         for documents in batches(chunk_documents(POPULATION)):
             await database["chunks"].insert_many(documents)
         return database
