@@ -100,6 +100,8 @@ class Population:
     @classmethod
     async def make(cls, database: Database, count: int) -> Population:
         """Chunks of one copy in full pages, and as many files, of a page each, a second apart."""
+        for node in nodes_for():
+            await Nodes(database).register(NodeEntry(node, node, f"file:///{node}"))
         pages: list[Page] = []
         digests: list[Digest] = []
         for documents in batches(chunk_documents(count, refs=1), PAGE_CHUNKS * (BATCH // PAGE_CHUNKS)):
@@ -213,8 +215,6 @@ async def _measure(
 async def _opened(url: str, name: str) -> AsyncIterator[Database]:
     async with open_database(url, name) as database:
         await prepare(database)
-        for node in nodes_for():
-            await Nodes(database).register(NodeEntry(node, node, f"file:///{node}"))
         yield database
 
 
