@@ -95,7 +95,7 @@ class Cluster:
 
     def _answers(self, node_id: NodeId) -> bool:
         guard = self._guards.get(node_id)
-        return guard is not None and guard.state != "down"
+        return guard is not None and guard.is_prompt
 
     async def _unlink(self, node: NodeId, blobs: Sequence[Blob]) -> Sequence[Blob]:
         try:
