@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,19 @@ def node_server(directory: Path) -> Iterator[NodeServer]:
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def node_servers(folder: Path, count: int) -> Iterator[list[NodeServer]]:
+    """Several in this folder, started at the same time."""
+    folder.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        with ThreadPoolExecutor(count) as threads:
+            starting = [threads.submit(NodeServer, folder / f"served{number}") for number in range(1, count + 1)]
+        for start in starting:
+            if not start.exception():
+                stack.callback(start.result().stop)
+        yield [start.result() for start in starting]
 
 
 async def claimed(server: NodeServer, node_id: str = "n") -> HttpNode:
