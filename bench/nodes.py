@@ -11,10 +11,7 @@ import asyncio
 import hashlib
 import os
 import secrets
-import subprocess
-import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from mmap import mmap
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
@@ -28,10 +25,10 @@ from app.nodes.sites import site_of
 from app.types import Blob, Digest, NodeId, new_generation
 from bench.compare import systems
 from bench.http import MIB
+from bench.server import TOKEN, running_node
 from bench.workspace import workspace
 
 _AT_ONCE = 16
-_TOKEN = "bench"
 _KEYS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
 
 Cost = tuple[float, float]
@@ -48,7 +45,7 @@ def main(mib: int, rounds: int, parent: Path | None) -> None:
     with (
         workspace((3 * rounds * mib + 2048) * MIB, parent) as folder,
         systems.seaweed(folder / "weed") as weed,
-        _node_server(folder / "served") as server,
+        running_node(folder / "served") as server,
     ):
         urls = {
             "directory": str(folder / "node"),
@@ -67,24 +64,10 @@ def main(mib: int, rounds: int, parent: Path | None) -> None:
             click.echo(f"{step:6}{kind:10}{processor:6.2f} s of processor a GiB, {shares}")
 
 
-@contextmanager
-def _node_server(folder: Path) -> Iterator[str]:
-    """The URL of a node server in a process of its own."""
-    words = ["-m", "app", "node", "serve", "--port", "0", "--dir", str(folder), "--log-level", "warning"]
-    environment = {**os.environ, "MINI_S3_NODE_TOKEN": _TOKEN}
-    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True, env=environment)
-    try:
-        assert process.stdout is not None
-        yield process.stdout.readline().split()[-1]
-    finally:
-        process.terminate()
-        process.wait()
-
-
 async def _measure(urls: dict[str, str], batches: int, rounds: int) -> dict[tuple[str, str], list[Cost]]:
     nodes = {}
     for kind, url in urls.items():
-        site = site_of(url, _TOKEN)
+        site = site_of(url, TOKEN)
         await site.claim(b"{}")
         nodes[kind] = site.open(NodeId(kind))
     costs: dict[tuple[str, str], list[Cost]] = {}

@@ -18,6 +18,9 @@ from bench.workspace import undisturbed
 STOP_PATIENCE = 60.0
 """Seconds. The server gives running requests 30, its worker 5 more, and mongod 30."""
 
+TOKEN = "bench"
+"""Of the node servers."""
+
 _ROLES = {
     "app.server": "worker",
     "mongod": "mongod",
@@ -79,6 +82,26 @@ def running_server(folder: Path, *flags: str) -> Iterator[Server]:
         if "listening on" not in line:
             raise ServerFailed(f"The server did not start. {line}\n{log.read_text(errors='replace')[-4000:]}")
         yield Server(line.rpartition(" ")[2], process.pid)
+    finally:
+        with undisturbed():
+            _end(process)
+
+
+@contextmanager
+def running_node(folder: Path) -> Iterator[str]:
+    """The URL of a node server on a free port, in a process of its own, that stores in `folder`."""
+    words = ["-m", "app", "node", "serve", "--port", "0", "--dir", str(folder), "--log-level", "warning"]
+    process = subprocess.Popen(
+        [sys.executable, *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "MINI_S3_NODE_TOKEN": TOKEN},
+        start_new_session=True,
+        preexec_fn=tie_to_parent(SIGTERM),  # noqa: PLW1509 (no other thread runs yet)
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()[-1]
     finally:
         with undisturbed():
             _end(process)

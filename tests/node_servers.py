@@ -28,12 +28,12 @@ class NodeServer:
     def __init__(self, directory: Path, token: str = TOKEN) -> None:
         self.directory = directory
         self._token = token
-        self._port = 0
+        self.port = 0
         self._log = directory.with_name(f"{directory.name}-{secrets.token_hex(4)}.log")
         self.start()
 
     def start(self) -> None:
-        words = ["node", "serve", "--dir", str(self.directory), "--port", str(self._port), "--log-format", "json"]
+        words = ["node", "serve", "--dir", str(self.directory), "--port", str(self.port), "--log-format", "json"]
         ours = {name: value for name, value in os.environ.items() if not name.startswith("MINI_S3_")}
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -50,7 +50,7 @@ class NodeServer:
             self._ended()
             raise RuntimeError(f"the node server did not start: {line} {self.log_text()}")
         self.url = line.rpartition(" ")[2]
-        self._port = int(self.url.rpartition(":")[2])
+        self.port = int(self.url.rpartition(":")[2])
 
     def log_text(self) -> str:
         return self._log.read_text()
@@ -106,6 +106,11 @@ def node_servers(folder: Path, count: int) -> Iterator[list[NodeServer]]:
             if not start.exception():
                 stack.callback(start.result().stop)
         yield [start.result() for start in starting]
+
+
+def node_id(url: str) -> str:
+    """That of the node at this URL, where it was new."""
+    return url.removeprefix("http://").replace(".", "-").replace(":", "-")
 
 
 async def claimed(server: NodeServer, node_id: str = "n") -> HttpNode:

@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import StartServer
 from tests.e2e.helpers import command, result_of
 from tests.faults.tools import MIB, read_back
-from tests.node_servers import TOKEN, NodeServer, node_servers
+from tests.node_servers import TOKEN, NodeServer, node_id, node_servers
 from tests.support import eventually
 
 NODES = 6
@@ -79,10 +79,6 @@ class House:
         return Counter(node["state"] for node in self.server.client.get("/api/stats").json()["nodes"])
 
 
-def node_id(node: NodeServer) -> str:
-    return node.url.removeprefix("http://").replace(".", "-").replace(":", "-")
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["dead", "hanging"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.redundancy)
 def test_nodes_are_lost(start_server: StartServer, tmp_path: Path, case: Case, how: signal.Signals) -> None:
@@ -98,7 +94,7 @@ def test_nodes_are_lost(start_server: StartServer, tmp_path: Path, case: Case, h
         eventually(lambda: house.states() == {"active": NODES - case.losses, "down": case.losses})
 
         for node in lost:
-            assert command("node", "remove", node_id(node), "--lost", *house.where).returncode == 0
+            assert command("node", "remove", node_id(node.url), "--lost", *house.where).returncode == 0
         if case.fresh:
             house.nodes += stack.enter_context(node_servers(tmp_path / "fresh", case.fresh))
             house.server.stop()
