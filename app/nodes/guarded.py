@@ -1,12 +1,13 @@
 """A guard around a node, so that one which fails or hangs keeps nobody waiting.
 
 Every call has a deadline; reads, lists and space are tried again after a failure; and two breakers keep
-calls from a node that does not work. One is for all calls: it opens when a call hangs, or when
-several failed, or none was answered for a while, and the node, asked by the guard, does not answer or is
-another one. Then the calls under way end too. While it is open the guard asks again after each rest, so that
-no caller waits for that. Failures alone do not open it: they are quick, and one bad sector must not keep people
-from all that is on a disk. Nor does silence alone: a disk may be busy for long, and says who it is all the same. The
-other is for writes alone, and opens when some fail in a row: a disk that became read-only is still read, and emptied.
+calls from a node that does not work. One is for all calls: it opens when a call hangs, or when several
+failed, none was answered for a while, or a blob is missing, and the node, asked by the guard, does not answer
+or is another one. Then the calls under way end too. While it is open the guard asks again after each rest, so
+that no caller waits for that. Failures alone do not open it: they are quick, and one bad sector must not keep
+people from all that is on a disk. Nor does silence alone: a disk may be busy for long, and says who it is all the
+same. The other is for writes alone, and opens when some fail in a row: a disk that became read-only is still
+read, and emptied.
 
 A thread, or a disk, that hangs can't be called off. At its deadline a call is cancelled and left to
 itself, and it may go on: read the data of its write, or write into the buffer of its read, at any
@@ -29,7 +30,7 @@ from dataclasses import dataclass
 from random import uniform
 from typing import Any, TypeVar
 
-from app.errors import BlobDamaged, BlobMissing, NodeDown, NodeError, NodeFull, NodeHung
+from app.errors import BlobDamaged, BlobMissing, ConfigError, NodeDown, NodeError, NodeFull, NodeHung
 from app.logs import get_logger
 from app.nodes.base import Node, Space, Stored
 from app.nodes.breaker import Breaker, Tickets
@@ -134,7 +135,15 @@ class GuardedNode(Node):
         await self._guarded("unlink", lambda: self._behind.unlink(blobs))
 
     async def list_blobs(self, first_byte: int) -> list[Stored]:
-        return await self._guarded("list_blobs", lambda: self._behind.list_blobs(first_byte))
+        """Never of a node that took the place of this one: whatever is there would seem to be named by nobody."""
+        return await self._guarded("list_blobs", lambda: self._listed(first_byte))
+
+    async def _listed(self, first_byte: int) -> list[Stored]:
+        try:
+            await self._verify()
+        except ConfigError as error:
+            raise NodeError(error.message) from error
+        return await self._behind.list_blobs(first_byte)
 
     async def quarantine(self, blob: Blob) -> None:
         await self._guarded("quarantine", lambda: self._behind.quarantine(blob))
@@ -190,8 +199,10 @@ class GuardedNode(Node):
         self._silence.owed()
         try:
             answer = await self._tried(kind, call)
-        except (BlobMissing, BlobDamaged):
+        except (BlobMissing, BlobDamaged) as error:
             self._answered(kind, tickets, began)
+            if isinstance(error, BlobMissing):
+                self._ask_for_a_sign()  # Is it the right disk?
             raise
         except NodeError as error:
             self._failed(kind, tickets, began, error)
@@ -316,7 +327,7 @@ class GuardedNode(Node):
                 await self._deadlines.within(_SOUNDING, self._behind.space())
         except Exception as error:  # noqa: BLE001 - whatever it is, the node is asked again
             log.warning("node does not answer well", node=self.id, error=str(error))
-            if room or self._record.last_answer <= asked:
+            if room or isinstance(error, ConfigError) or self._record.last_answer <= asked:
                 self._found_wanting()
         else:
             self._silence.end()
