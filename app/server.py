@@ -40,10 +40,13 @@ from app.store.readiness import Readiness
 from app.store.stats import Statistics
 from app.store.store import Store
 from app.streams.buffers import BufferPool
-from app.streams.dedupe import Deduper, Redundancy
+from app.streams.dedupe import Deduper, WritePolicy
 from app.streams.egress import Egress
 from app.streams.hasher import Hasher
 from app.streams.ingest import MOST_BUFFERS, Stages
+from app.streams.reader import ChunkReader
+from app.streams.splitter import Splitter
+from app.types import Redundancy
 from app.upkeep.collector import Collector
 from app.upkeep.schedule import Schedule
 
@@ -86,10 +89,11 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
                 Mending(database),
                 cluster,
                 locks,
-                Redundancy(settings.redundancy, settings.degraded_writes),
+                Splitter(hasher),
+                WritePolicy(Redundancy.parse(settings.redundancy), settings.degraded_writes),
             ),
             chunks,
-            cluster,
+            ChunkReader(cluster, hasher),
             Ledger(database),
             settings.max_file_size,
         )

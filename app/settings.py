@@ -15,6 +15,7 @@ from pydantic import ByteSize, Field, SecretStr, ValidationError, field_serializ
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.errors import ConfigError
+from app.types import Redundancy
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """A list that is written with commas."""
@@ -38,10 +39,12 @@ class Settings(BaseSettings):
     nodes: Names = Field(
         (), description="Storage nodes, as paths or URLs, with commas (default DATA/nodes/node1 to node3)"
     )
-    redundancy: int = Field(1, ge=1, le=9, description="Copies of each new chunk, on as many different nodes")
+    redundancy: str = Field(
+        "1", description="How new chunks are kept: 1 to 9 copies, or ec:K+M shards, each on another node"
+    )
     degraded_writes: bool = Field(
         False,
-        description="yes: store fewer copies while too few nodes take writes, for `check --repair` to add the rest",
+        description="yes: store fewer copies or shards while too few nodes take writes; the rest is added later",
     )
     node_token: SecretStr = Field(SecretStr(""), description="The token that nodes on other machines ask for")
     max_file_size: ByteSize = Field(ByteSize(1 << 40), ge=1, description="Largest file taken")
@@ -73,6 +76,11 @@ class Settings(BaseSettings):
         if not amount.isdecimal() or int(amount) < 1 or period not in ("second", "minute", "hour", "day"):
             raise ValueError("must look like 600/minute (second, minute, hour or day)")
         return value
+
+    @field_validator("redundancy", mode="before")
+    @classmethod
+    def _is_redundancy(cls, value: Any) -> str:
+        return str(Redundancy.parse(str(value)))
 
     @field_validator("node_token")
     @classmethod

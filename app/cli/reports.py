@@ -23,7 +23,7 @@ _WORDS = {
     "page-refs": "a page counts its holders wrongly",
     "chunk-missing": "a chunk has no document",
     "chunk-lost": "a chunk has no good blob left; an upload of a file that has it heals it",
-    "chunk-copies": "a chunk has fewer copies than it is to have",
+    "chunk-copies": "a chunk has fewer copies or shards than it is to have",
     "chunk-dead": "a chunk is being removed although pages hold it",
     "chunk-size": "a chunk has another size than its page says",
     "chunk-refs": "a chunk counts its pages wrongly",
@@ -53,7 +53,7 @@ def collected_lines(done: Collected, *, dry_run: bool) -> list[str]:
         (done.uploads, "abandoned uploads"),
         (done.pages, "pages of deleted files"),
         (done.chunks, "chunks"),
-        (done.copies, "unfinished copies"),
+        (done.copies, "unfinished copies or shards"),
         (done.unnamed, "blobs that no document names"),
     )
     lines = [f"{count:>12,} {what}" for count, what in counts if count] or ["     nothing"]

@@ -15,7 +15,8 @@ from itertools import chain
 from app.errors import MiniS3Error, UploadInterrupted
 from app.faults import passed, pause
 from app.gathering import Gathered
-from app.models.chunks import Chunk, Chunks, nodes_of
+from app.models.chunk import Chunk
+from app.models.chunks import Chunks
 from app.models.database import Database, Session
 from app.models.files import Files
 from app.models.pages import Pages
@@ -203,7 +204,7 @@ class Ledger:
             tally = Tally()
             for chunk in (await self._chunks.find(held, session)).values():
                 if not chunk.refs:
-                    tally.count_chunk(chunk.size, nodes_of(chunk), -1)
+                    chunk.count(tally, -1)
             await self._tallies.record(tally, session)
             return len(free)
 
@@ -228,7 +229,7 @@ class Ledger:
         for digest in held:
             chunk = links.found[digest]
             if not chunk.refs:
-                tally.count_chunk(chunk.size, nodes_of(chunk))
+                chunk.count(tally)
         await self._pages.insert(((page, changes[page.id]) for page in new.values()), session)
 
 

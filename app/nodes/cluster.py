@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from app.errors import BlobMissing, ConfigError, NodeError, NodesUnavailable, NoSpace
 from app.logs import get_logger
 from app.models.nodes import Nodes
-from app.nodes.base import Node, Site, Stored, fresh
+from app.nodes.base import Node, Site, Stored
 from app.nodes.guarded import GuardedNode
 from app.nodes.health import Health, NodeState, show
 from app.nodes.identity import identify
-from app.types import Blob, NodeId
+from app.types import Blob, Digest, NodeId, Redundancy
 
 log = get_logger(__name__)
 
@@ -48,7 +48,13 @@ class Cluster:
         for node_id in self._absent:
             show(node_id, "absent")
 
-    def place(self, count: int = 1, *, beside: Collection[NodeId] = ()) -> tuple[NodeId, ...]:
+    def place(
+        self,
+        digest: Digest,  # noqa: ARG002
+        count: int = 1,
+        *,
+        beside: Collection[NodeId] = (),
+    ) -> tuple[NodeId, ...]:
         """Nodes for the next new blob and its copies: `count` of them or, where there are not so many, all
         that take writes and are none of `beside`. Raises NoSpace, or NodesUnavailable, where there is none.
         """
@@ -66,9 +72,7 @@ class Cluster:
 
     async def read(self, blob: Blob, size: int) -> memoryview:
         """As `Node.read`."""
-        data = fresh(size)
-        await self.read_into(blob, data)
-        return data
+        return await self._guard(blob.node).read(blob, size)
 
     async def read_into(self, blob: Blob, buffer: memoryview) -> None:
         """As `Node.read_into`."""
@@ -87,11 +91,12 @@ class Cluster:
         guard = self._guards.get(node_id)
         return guard is not None and guard.takes_writes
 
-    def by_readiness(self, blobs: Sequence[Blob]) -> list[Blob]:
-        """The blobs of a chunk, those first that are most likely to be read at once; else in turn."""
+    def by_readiness(self, blobs: Sequence[Blob], redundancy: Redundancy) -> list[Blob]:
+        """The blobs of a chunk, those first that are most likely to be read at once; shards that need no
+        decoding before parities; else in turn."""
         turn = next(self._reading_turn)
         turned = [blobs[(turn + number) % len(blobs)] for number in range(len(blobs))]
-        return sorted(turned, key=lambda blob: not self._answers(blob.node))
+        return sorted(turned, key=lambda blob: (not self._answers(blob.node), _is_parity(blob, redundancy)))
 
     def _answers(self, node_id: NodeId) -> bool:
         guard = self._guards.get(node_id)
@@ -144,6 +149,10 @@ class Cluster:
         if node_id in self._absent:
             raise NodeError(f"the node {node_id} is not among those that this server was given")
         raise BlobMissing(f"the node {node_id} was removed from the store")
+
+
+def _is_parity(blob: Blob, redundancy: Redundancy) -> bool:
+    return blob.part is not None and blob.part.index >= redundancy.needed
 
 
 @asynccontextmanager

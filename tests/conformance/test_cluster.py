@@ -40,7 +40,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def write_somewhere(cluster: Cluster) -> None:
-    await cluster.write(Blob(cluster.place()[0], Digest(b"d" * 32), new_generation()), b"x")
+    await cluster.write(Blob(cluster.place(Digest(b"d" * 32))[0], Digest(b"d" * 32), new_generation()), b"x")
 
 
 async def test_new_blobs_go_round() -> None:
@@ -63,11 +63,11 @@ async def test_nodes_that_fail_are_passed_over_and_tried_again() -> None:
         for _ in range(30):
             with suppress(NodeError):
                 await write_somewhere(cluster)
-        assert Counter(cluster.place()[0] for _ in range(6)) == {"c": 6}
+        assert Counter(cluster.place(Digest(b"d" * 32))[0] for _ in range(6)) == {"c": 6}
         assert [status.state for status in await cluster.statuses()] == ["full", "down", "active"]
         await write_somewhere(cluster)
         await clock.advance(60)
-        assert {cluster.place()[0] for _ in range(3)} == set("abc")
+        assert {cluster.place(Digest(b"d" * 32))[0] for _ in range(3)} == set("abc")
     nodes[0].faults.write = nodes[1].faults.write = None
     for _ in range(3):
         await write_somewhere(cluster)
@@ -91,7 +91,7 @@ async def test_a_node_that_hangs_is_asked_no_more_and_others_go_on() -> None:
     with pytest.raises(NodeDown):
         await cluster.read(blobs[0], 1)
     assert await cluster.unlink(blobs) == {blobs[0]}
-    assert {cluster.place()[0] for _ in range(4)} == {"well"}
+    assert {cluster.place(Digest(b"d" * 32))[0] for _ in range(4)} == {"well"}
     statuses = {status.id: status for status in await cluster.statuses()}
     assert (statuses[NodeId("hanging")].state, statuses[NodeId("well")].state) == ("down", "active")
     health = statuses[NodeId("hanging")].health
@@ -114,7 +114,7 @@ async def test_when_no_node_is_left(errors: list[str], expected: type[Exception]
             with pytest.raises(NodeError):
                 await cluster.write(blob_on(node.id), b"x")
     with pytest.raises(expected):
-        cluster.place()
+        cluster.place(Digest(b"d" * 32))
 
 
 async def test_opening_again_finds_the_same_nodes(database: Database, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ async def test_a_node_recovers_although_nobody_writes(error: NodeError, state: s
     assert await state_of(cluster) == state
     await clock.advance(5)
     assert await state_of(cluster) == "active"
-    assert cluster.place() == ("n",)
+    assert cluster.place(Digest(b"d" * 32)) == ("n",)
 
 
 async def test_a_node_stays_full_while_it_has_no_room() -> None:
@@ -209,7 +209,7 @@ async def test_what_a_node_raises_is_passed_on() -> None:
     with pytest.raises(NodeError, match="broken"):
         await cluster.read(blob, 1)
     assert await cluster.unlink([blob]) == {blob}
-    assert cluster.place() == ("n",), "a node that can't read may still write"
+    assert cluster.place(Digest(b"d" * 32)) == ("n",), "a node that can't read may still write"
     node.faults.unlink = None
     assert await cluster.unlink([blob]) == set()
     assert await cluster.unlink([blob]) == set()
@@ -275,7 +275,7 @@ async def test_a_known_node_that_does_not_answer_yet_is_down_until_it_does(
     async with open_cluster([site], "store", registry) as cluster:
         assert await state_of(cluster) == "down"
         with pytest.raises(NodesUnavailable):
-            cluster.place()
+            cluster.place(Digest(b"d" * 32))
         site.how = "well"
         await eventually_async(lambda: _is(cluster, "active"))
         await write_somewhere(cluster)

@@ -7,7 +7,8 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
-from app.models.chunks import Chunk, Chunks, Naming
+from app.models.chunk import Chunk, Naming
+from app.models.chunks import Chunks
 from app.models.database import Database
 from app.models.files import new_file_id
 from app.models.tallies import NodeTally, Tallies, Tally
@@ -69,7 +70,7 @@ async def recount(database: Database) -> None:
     expected = Tally(files=len(files), logical=sum(file["size"] for file in files))
     for chunk in chunks:
         if chunk["refs"]:
-            expected.count_chunk(chunk["size"], [blob["node"] for blob in chunk["blobs"]])
+            Chunk.read(chunk).count(expected)
     tally = await Tallies(database).read()
     tally.nodes = {node: held for node, held in tally.nodes.items() if held != NodeTally()}
     assert tally == expected

@@ -118,9 +118,9 @@ async def with_second_copy(parts: Parts, content: bytes) -> tuple[File, Blob, Bl
     file = await store_cut(parts, content, [], 1)
     digest = Digest(hashlib.sha256(content).digest())
     (first,) = (await parts.store._chunks.find([digest]))[digest].blobs
-    nodes = list(parts.store._stages.cluster._guards)
+    nodes = list(parts.store._stages.reader._cluster._guards)
     second = Blob(next(node for node in nodes if node != first.node), digest, new_generation())
-    await parts.store._stages.cluster.write(second, content)
+    await parts.store._stages.reader._cluster.write(second, content)
     named = [{"node": blob.node, "gen": blob.generation} for blob in (first, second)]
     await parts.store._chunks._chunks.update_one({"_id": digest}, {"$set": {"blobs": named}})
     return file, first, second
