@@ -10,7 +10,8 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,12 @@ class NodeServer:
     def __init__(self, directory: Path, *flags: str) -> None:
         self.directory = directory
         self._flags = flags
-        self._port = 0
+        self.port = 0
         self._log = directory.with_name(f"{directory.name}-{secrets.token_hex(4)}.log")
         self.start()
 
     def start(self) -> None:
-        words = ["node", "serve", "--dir", str(self.directory), "--port", str(self._port), "--log-format", "json"]
+        words = ["node", "serve", "--dir", str(self.directory), "--port", str(self.port), "--log-format", "json"]
         ours = {name: value for name, value in os.environ.items() if not name.startswith("MINI_S3_")}
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -50,7 +51,7 @@ class NodeServer:
             self._ended()
             raise RuntimeError(f"the node server did not start: {line} {self.log_text()}")
         self.url = line.rpartition(" ")[2]
-        self._port = int(self.url.rpartition(":")[2])
+        self.port = int(self.url.rpartition(":")[2])
 
     def log_text(self) -> str:
         return self._log.read_text()
@@ -93,6 +94,24 @@ def node_server(directory: Path, *flags: str) -> Iterator[NodeServer]:
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def node_servers(folder: Path, count: int) -> Iterator[list[NodeServer]]:
+    """Several in this folder, started at the same time."""
+    folder.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        with ThreadPoolExecutor(count) as threads:
+            starting = [threads.submit(NodeServer, folder / f"served{number}") for number in range(1, count + 1)]
+        for start in starting:
+            if not start.exception():
+                stack.callback(start.result().stop)
+        yield [start.result() for start in starting]
+
+
+def node_id(url: str) -> str:
+    """That of the node at this URL, where it was new."""
+    return url.removeprefix("http://").replace(".", "-").replace(":", "-")
 
 
 async def claimed(server: NodeServer, node_id: str = "n", trust: ssl.SSLContext | None = None) -> HttpNode:

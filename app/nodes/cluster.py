@@ -158,7 +158,7 @@ class Cluster:
 
     def _answers(self, node_id: NodeId) -> bool:
         guard = self._guards.get(node_id)
-        return guard is not None and guard.state != "down"
+        return guard is not None and guard.is_prompt
 
     async def list_blobs(self, node: NodeId, first_byte: int) -> Sequence[Stored]:
         """As `Node.list_blobs`."""
