@@ -10,7 +10,7 @@ import re
 import secrets
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NewType, cast
 
@@ -41,6 +41,10 @@ ContentId = NewType("ContentId", str)
 NodeId = NewType("NodeId", str)
 
 
+_MOST_SHARDS = 32
+_WORTH_CODING = 64 << 10
+"""Bytes from which a chunk is cut into shards: below, files cost more than the bytes that are saved."""
+
 _ENTRIES = struct.Struct(">32sI")
 _BLOB_NAME = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{16}")
 
@@ -58,16 +62,33 @@ class ChunkRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Shard:
+    """What an erasure-coded blob holds of its chunk: part `index`, from 0 on, whose SHA-256 is `digest`."""
+
+    index: int
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class Blob:
-    """The name of one stored copy of a chunk on one node."""
+    """The name of one stored copy of a chunk, or of one shard of it, on one node.
+
+    `part` is for shards. Only documents know it: what a node lists is the same blob without it.
+    """
 
     node: NodeId
     digest: Digest
     generation: Generation
+    part: Shard | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
         return f"{self.digest.hex()}.{self.generation}"
+
+    @property
+    def checksum(self) -> Digest:
+        """The SHA-256 of the blob's bytes."""
+        return self.part.digest if self.part else self.digest
 
     @classmethod
     def parse(cls, node: NodeId, name: str) -> Blob | None:
@@ -75,6 +96,53 @@ class Blob:
         if not _BLOB_NAME.fullmatch(name):
             return None
         return cls(node, Digest(bytes.fromhex(name[:64])), Generation(name[65:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Redundancy:
+    """How a chunk is kept: as `needed` + `spare` blobs on different nodes, any `needed` of which give it back.
+
+    Where one is enough, each blob is a copy; otherwise each is a shard of a Reed-Solomon code, as
+    long as the `needed`th part of the chunk.
+    """
+
+    needed: int = 1
+    spare: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Redundancy:
+        """From `2`, the number of copies, or `ec:4+2`. Raises ValueError."""
+        if re.fullmatch(r"[1-9]", text):
+            return cls(1, int(text) - 1)
+        code = re.fullmatch(r"ec:(\d{1,2})\+(\d{1,2})", text)
+        if code and int(code[1]) >= 2 and int(code[2]) >= 1 and int(code[1]) + int(code[2]) <= _MOST_SHARDS:
+            return cls(int(code[1]), int(code[2]))
+        raise ValueError(
+            f"must be a number of copies, 1 to 9, or ec:K+M, as ec:4+2, with K from 2, M from 1, {_MOST_SHARDS} in all"
+        )
+
+    def __str__(self) -> str:
+        return f"ec:{self.needed}+{self.spare}" if self.coded else str(self.total)
+
+    @property
+    def coded(self) -> bool:
+        return self.needed > 1
+
+    @property
+    def total(self) -> int:
+        return self.needed + self.spare
+
+    def blob_size(self, size: int) -> int:
+        """Bytes of each blob of a chunk of `size` bytes."""
+        return -(-size // self.needed)
+
+    def for_size(self, size: int) -> Redundancy:
+        """How a chunk of this size is kept where this is asked for: small ones as copies, which survive as
+        much with fewer blobs."""
+        return Redundancy(1, self.spare) if self.coded and size < _WORTH_CODING else self
+
+
+ONE_COPY = Redundancy()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,97 +1,27 @@
-"""Chunk documents: which blobs hold a chunk, and whether it may be linked.
-
-    {_id: digest, size, state, gen, copies, blobs: [{node, gen}], adding: {node, gen, at}, refs, at}
-
-`state` is pending (its blobs are being written), live (they are durable), dead (they are being
-removed) or lost (pages hold the chunk, but no good blob of it was left; an upload of its bytes heals
-it). `gen` changes with every new naming and guards each conditional update. `adding` names a copy
-that is being written, and is not offered yet. `copies` is how many blobs there are to be; where
-it is missing, one. `refs` counts the pages that hold the chunk; `at` is
-the server's time of the last change of state or loss of a reference.
-"""
+"""The chunks of a store: one document each, as `chunk` describes it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Several
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
-from typing import Literal
 
 from app.gathering import Gathered
+from app.models.chunk import Chunk, Naming, State, redundancy_change, written_blobs
 from app.models.database import Database, Document, Session, UpdateOne, between
 from app.models.tallies import NodeTally, Tally
-from app.types import Blob, Digest, Generation, NodeId, new_generation
+from app.types import Blob, Digest, Generation, NodeId, Redundancy, new_generation
 
-State = Literal["pending", "live", "dead", "lost"]
-
-_COPIED = ["live", "lost"]
+_COPIED: list[State] = ["live", "lost"]
 """States in which `adding` may stand; the collector sees to it in dead chunks, a naming drops it."""
 
 _TOGETHER = 256
 """Chunks that a call concerns which several callers share, unless a single one asks for more."""
 
-_UNCLAIMED = ["live", "pending", "lost"]
+_UNCLAIMED: list[State] = ["live", "pending", "lost"]
 _TOUCH = 60_000
 """Milliseconds for which an unreferenced chunk that was linked is not touched again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    digest: Digest
-    size: int
-    state: State
-    generation: Generation
-    blobs: tuple[Blob, ...]
-    refs: int
-    changed_at: datetime
-    adding: Blob | None = None
-    copies: int = 1
-
-    @classmethod
-    def read(cls, document: Document) -> Chunk:
-        digest = Digest(document["_id"])
-        adding = document.get("adding")
-        return cls(
-            digest,
-            document["size"],
-            document["state"],
-            document["gen"],
-            tuple(Blob(blob["node"], digest, blob["gen"]) for blob in document["blobs"]),
-            document["refs"],
-            document["at"],
-            Blob(adding["node"], digest, adding["gen"]) if adding else None,
-            document.get("copies", 1),
-        )
-
-    @property
-    def named(self) -> tuple[Blob, ...]:
-        """Every blob that the document names, offered or not."""
-        return (*self.blobs, self.adding) if self.adding else self.blobs
-
-
-@dataclass(frozen=True, slots=True)
-class Naming:
-    """The wish to write a chunk's blobs under a fresh generation.
-
-    `instead_of` is the pending, dead or lost chunk whose place is taken, as it was seen; `copies` how
-    many blobs there are to be, which may be more than those that are written now.
-    """
-
-    size: int
-    blobs: tuple[Blob, ...]
-    generation: Generation
-    instead_of: Chunk | None = None
-    copies: int = 1
-
-    def __post_init__(self) -> None:
-        if self.instead_of and self.instead_of.state == "live":
-            raise ValueError(f"chunk {self.digest.hex()} is live: files may hold it")
-
-    @property
-    def digest(self) -> Digest:
-        return self.blobs[0].digest
 
 
 class Chunks:
@@ -127,6 +57,13 @@ class Chunks:
         async for documents in self._chunks.stream(query, sort=[("_id", 1)], session=session):
             yield list(map(Chunk.read, documents))
 
+    async def count_on(self, node: NodeId) -> int:
+        """How many documents name a blob on the node, offered or not. Goes through all of them, for an
+        index would cost every write; in parts, so that no call lasts too long."""
+        named = {"$or": [{"blobs.node": node}, {"adding.node": node}]}
+        parts = [{"_id": between(byte, byte), **named} for byte in range(256)]
+        return sum([await self._chunks.count(part) for part in parts])
+
     async def count(self) -> int:
         """About how many documents there are."""
         return await self._chunks.estimated_count()
@@ -138,9 +75,11 @@ class Chunks:
         tally = Tally()
         for sums in await self._chunks.aggregate([referenced, {"$group": {"_id": None, **counts}}], session=session):
             tally.chunks, tally.bytes = sums["chunks"], sums["bytes"]
-        each_blob: list[Document] = [referenced, {"$unwind": "$blobs"}, {"$group": {"_id": "$blobs.node", **counts}}]
+        needed = {"$ifNull": [{"$first": "$code"}, 1]}
+        blobs = counts | {"bytes": {"$sum": {"$ceil": {"$divide": ["$size", needed]}}}}
+        each_blob: list[Document] = [referenced, {"$unwind": "$blobs"}, {"$group": {"_id": "$blobs.node", **blobs}}]
         for sums in await self._chunks.aggregate(each_blob, session=session):
-            tally.nodes[NodeId(sums["_id"])] = NodeTally(sums["chunks"], sums["bytes"])
+            tally.nodes[NodeId(sums["_id"])] = NodeTally(sums["chunks"], int(sums["bytes"]))
         return tally
 
     # Writers
@@ -168,16 +107,17 @@ class Chunks:
         query: Document = {"_id": naming.digest, "gen": taken.generation if taken else None}
         if taken:
             query["state"] = taken.state
+        kept, dropped = redundancy_change(naming.redundancy)
         change = {
             "$set": {
                 "state": "pending",
                 "size": naming.size,
                 "gen": naming.generation,
-                "copies": naming.copies,
-                "blobs": [_written(blob) for blob in naming.blobs],
+                "blobs": written_blobs(naming.blobs),
+                **kept,
             },
             "$setOnInsert": {"refs": 0},
-            "$unset": {"adding": ""},
+            "$unset": {"adding": "", **dropped},
             "$currentDate": {"at": True},
         }
         return UpdateOne(query, change, upsert=taken is None)
@@ -295,60 +235,57 @@ class Chunks:
 
     # Movers and repair
 
-    async def name_copy(self, chunk: Chunk, copy: Blob) -> bool:
-        """Name one more blob of a live chunk before it is written (rule R1). False if the chunk
-        changed, or another copy of it is being made."""
+    async def name_added(self, chunk: Chunk, added: Sequence[Blob]) -> bool:
+        """Name further blobs of a live chunk before they are written (rule R1). False if the chunk or its
+        blobs changed, or others are being added."""
         return bool(
             await self._chunks.update_one(
-                {"_id": chunk.digest, "gen": chunk.generation, "state": "live", "adding": None},
+                {**_as_seen(chunk), "state": "live", "adding": None},
                 {
-                    "$set": {"adding.node": copy.node, "adding.gen": copy.generation},
+                    "$set": {"adding.gen": added[0].generation, "adding.blobs": written_blobs(added)},
                     "$currentDate": {"adding.at": True},
                 },
             )
         )
 
-    async def switch(self, old: Blob, copy: Blob, session: Session) -> Chunk | None:
-        """Offer the copy, which is durable, instead of `old`, or as the one good blob of a chunk that was
-        called lost meanwhile; the chunk before that, or None if the copy is not named any more."""
-        offered = {"$unset": {"adding": ""}}
+    async def switch(
+        self, chunk: Chunk, drop: Several[Blob], added: Sequence[Blob], redundancy: Redundancy, session: Session
+    ) -> Chunk | None:
+        """Offer the added blobs, which are durable, instead of some; the chunk before that, or None if they
+        are not named any more, or not enough to give back a chunk that was called lost meanwhile.
+
+        While blobs are being added nothing else changes which are offered, but that.
+        """
+        kept, dropped = redundancy_change(redundancy)
+        named: Document = {"_id": chunk.digest, "adding.gen": added[0].generation}
+        offered: Document = {"$unset": {"adding": "", **dropped}}
+        blobs = written_blobs([*(blob for blob in chunk.blobs if blob not in drop), *added])
         document = await self._chunks.find_one_and_update(
-            {"_id": copy.digest, "state": "live", "adding.gen": copy.generation, "blobs.gen": old.generation},
-            {"$set": {"blobs.$": _written(copy)}, **offered},
-            session=session,
-        ) or await self._chunks.find_one_and_update(
-            {"_id": copy.digest, "state": "lost", "adding.gen": copy.generation},
-            {"$set": {"state": "live", "blobs": [_written(copy)]}, "$currentDate": {"at": True}, **offered},
-            session=session,
+            {**named, "state": "live"}, {"$set": {"blobs": blobs, **kept}, **offered}, session=session
         )
+        if not document and len(added) >= redundancy.needed:
+            healed = {"state": "live", "blobs": written_blobs(added), **kept}
+            document = await self._chunks.find_one_and_update(
+                {**named, "state": "lost"}, {"$set": healed, "$currentDate": {"at": True}, **offered}, session=session
+            )
         return Chunk.read(document) if document else None
 
-    async def offer(self, copy: Blob, session: Session) -> Chunk | None:
-        """Offer the copy, which is durable, beside the others; the chunk before that, or None if the copy
-        is not named any more."""
-        document = await self._chunks.find_one_and_update(
-            {"_id": copy.digest, "state": "live", "adding.gen": copy.generation},
-            {"$push": {"blobs": _written(copy)}, "$unset": {"adding": ""}},
-            session=session,
-        )
-        return Chunk.read(document) if document else None
-
-    async def abandoned_copies(self, before: datetime) -> AsyncIterator[list[Chunk]]:
-        """Chunks of which a copy was named by that moment, and never finished."""
+    async def abandoned(self, before: datetime) -> AsyncIterator[list[Chunk]]:
+        """Chunks to which blobs were being added at that moment, and never were."""
         async for documents in self._chunks.stream({"adding.at": {"$lte": before}, "state": {"$in": _COPIED}}):
             yield [Chunk.read(document) for document in documents]
 
-    async def drop_copy(self, copy: Blob) -> bool:
-        """Name an unfinished copy no more (rule R2), unless it was finished meanwhile."""
-        query = {"_id": copy.digest, "state": {"$in": _COPIED}, "adding.gen": copy.generation}
+    async def drop_added(self, added: Sequence[Blob]) -> bool:
+        """Name unfinished blobs no more (rule R2), unless they were offered meanwhile."""
+        query = {"_id": added[0].digest, "state": {"$in": _COPIED}, "adding.gen": added[0].generation}
         return bool(await self._chunks.update_one(query, {"$unset": {"adding": ""}}))
 
-    async def lose(self, chunk: Chunk, session: Session) -> Chunk | None:
-        """Call a live chunk lost, of which no good blob is left; the chunk before that, or None if
-        it changed meanwhile."""
+    async def lose(self, chunk: Chunk, left: Sequence[Blob], session: Session) -> Chunk | None:
+        """Call a live chunk lost that its blobs do not give back any more; the chunk before that, or None if
+        it changed meanwhile. The good shards that are left of it stay named."""
         document = await self._chunks.find_one_and_update(
-            {"_id": chunk.digest, "gen": chunk.generation, "state": "live", "blobs": list(map(_written, chunk.blobs))},
-            {"$set": {"state": "lost", "blobs": []}, "$currentDate": {"at": True}},
+            {**_as_seen(chunk), "state": "live"},
+            {"$set": {"state": "lost", "blobs": written_blobs(left)}, "$currentDate": {"at": True}},
             session=session,
         )
         return Chunk.read(document) if document else None
@@ -381,9 +318,5 @@ def _by_count(references: Mapping[Digest, int]) -> Iterator[tuple[int, list[Dige
         yield count, sorted(digest for digest, number in references.items() if number == count)
 
 
-def _written(blob: Blob) -> Document:
-    return {"node": blob.node, "gen": blob.generation}
-
-
-def nodes_of(chunk: Chunk) -> tuple[NodeId, ...]:
-    return tuple(blob.node for blob in chunk.blobs)
+def _as_seen(chunk: Chunk) -> Document:
+    return {"_id": chunk.digest, "gen": chunk.generation, "blobs": written_blobs(chunk.blobs)}

@@ -5,13 +5,15 @@ Each keeps the tallies in step with the documents, as those of `ledger` do.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
-from app.models.chunks import Chunk, Chunks, Naming, nodes_of
+from app.models.chunk import Chunk, Naming
+from app.models.chunks import Chunks
 from app.models.database import Database, Session
+from app.models.nodes import Nodes
 from app.models.pages import Pages
 from app.models.tallies import Tallies, Tally
-from app.types import Blob, Digest, NodeId, PageId
+from app.types import Blob, Digest, NodeId, PageId, Redundancy
 
 
 class Mending:
@@ -22,6 +24,7 @@ class Mending:
         self._chunks = Chunks(database)
         self._pages = Pages(database)
         self._tallies = Tallies(database)
+        self._nodes = Nodes(database)
         self._upkeep = database["upkeep"]
 
     async def look_surely(self, digests: Collection[Digest]) -> dict[Digest, Chunk]:
@@ -35,54 +38,52 @@ class Mending:
         return await self._database.transaction(work)
 
     async def name_held(self, naming: Naming) -> bool:
-        """`Chunks.name` for a chunk that pages hold: one that was lost. False if the naming was not won."""
+        """`Chunks.name` for a chunk that pages hold: one that was lost. False if the naming was not won, or a
+        node is no more, or about to be."""
 
         async def work(session: Session) -> bool:
             before = (await self._chunks.find([naming.digest], session)).get(naming.digest)
-            if before is None or not await self._chunks.name([naming], session):
+            nodes = [blob.node for blob in naming.blobs]
+            if before is None or not await self._nodes.hold(nodes, session):
                 return False
-            await self._moved(before, [blob.node for blob in naming.blobs], session)
+            if not await self._chunks.name([naming], session):
+                return False
+            await self._moved(before, nodes, naming.redundancy, session)
             return True
 
         return await self._database.transaction(work)
 
-    async def switch(self, old: Blob, copy: Blob) -> bool:
-        """Offer a copy, which is durable, instead of `old`. False if it is not named any more."""
+    async def switch(self, chunk: Chunk, drop: Collection[Blob], added: Sequence[Blob], redundancy: Redundancy) -> bool:
+        """Offer the added blobs, which are durable, instead of `drop`. False if they are not named any
+        more, or on a node that is no more, or about to be."""
 
         async def work(session: Session) -> bool:
-            before = await self._chunks.switch(old, copy, session)
+            if await self._nodes.gone({blob.node for blob in added}, session):
+                return False
+            before = await self._chunks.switch(chunk, drop, added, redundancy, session)
             if before:
-                nodes = [copy.node, *(blob.node for blob in before.blobs if blob != old)]
-                await self._moved(before, nodes, session)
+                kept = (blob.node for blob in before.blobs if blob not in drop and before.state == "live")
+                await self._moved(before, [*kept, *(blob.node for blob in added)], redundancy, session)
             return before is not None
 
         return await self._database.transaction(work)
 
-    async def offer(self, copy: Blob) -> bool:
-        """Offer one more copy, which is durable. False if it is not named any more."""
-
-        async def work(session: Session) -> bool:
-            before = await self._chunks.offer(copy, session)
-            if before:
-                await self._moved(before, [*nodes_of(before), copy.node], session)
-            return before is not None
-
-        return await self._database.transaction(work)
-
-    async def lose(self, chunk: Chunk) -> bool:
-        """Call a chunk lost whose blobs are all bad: it is offered no more, and an upload heals it.
-        False if it changed meanwhile."""
-        return await self._offer_no_more(lambda session: self._chunks.lose(chunk, session))
+    async def lose(self, chunk: Chunk, left: Sequence[Blob] = ()) -> bool:
+        """Call a chunk lost that its blobs do not give back any more: it is offered no more, and an upload
+        heals it. `left` are its good shards. False if it changed meanwhile."""
+        return await self._offer_no_more(lambda session: self._chunks.lose(chunk, left, session), left)
 
     async def keep(self, digest: Digest) -> bool:
         """Call a dead chunk lost, because pages hold it. False if it is not dead."""
         return await self._offer_no_more(lambda session: self._chunks.keep(digest, session))
 
-    async def _offer_no_more(self, change: Callable[[Session], Awaitable[Chunk | None]]) -> bool:
+    async def _offer_no_more(
+        self, change: Callable[[Session], Awaitable[Chunk | None]], left: Sequence[Blob] = ()
+    ) -> bool:
         async def work(session: Session) -> bool:
             before = await change(session)
             if before:
-                await self._moved(before, (), session)
+                await self._moved(before, (blob.node for blob in left), before.redundancy, session)
             return before is not None
 
         return await self._database.transaction(work)
@@ -113,11 +114,13 @@ class Mending:
         before = await self._chunks.adjust(digest, refs, session)
         if before and bool(before.refs) != bool(before.refs + refs):
             tally = Tally()
-            tally.count_chunk(before.size, nodes_of(before), -1 if before.refs else 1)
+            before.count(tally, -1 if before.refs else 1)
             await self._tallies.record(tally, session)
 
-    async def _moved(self, before: Chunk, nodes: Iterable[NodeId], session: Session) -> None:
+    async def _moved(self, before: Chunk, nodes: Iterable[NodeId], redundancy: Redundancy, session: Session) -> None:
+        """A chunk's blobs lie elsewhere now, or are others."""
         if before.refs:
             tally = Tally()
-            tally.move_chunk(before.size, nodes_of(before), nodes)
+            tally.count_blobs(before.blob_size, before.nodes, -1)
+            tally.count_blobs(redundancy.blob_size(before.size), nodes)
             await self._tallies.record(tally, session)

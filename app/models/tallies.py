@@ -37,17 +37,8 @@ class Tally:
     bytes: int = 0
     nodes: dict[NodeId, NodeTally] = field(default_factory=dict)
 
-    def count_chunk(self, size: int, nodes: Iterable[NodeId], sign: int = 1) -> None:
-        self.chunks += sign
-        self.bytes += sign * size
-        self._count_blobs(size, nodes, sign)
-
-    def move_chunk(self, size: int, before: Iterable[NodeId], after: Iterable[NodeId]) -> None:
-        """The chunk's blobs lie elsewhere now."""
-        self._count_blobs(size, before, -1)
-        self._count_blobs(size, after, 1)
-
-    def _count_blobs(self, size: int, nodes: Iterable[NodeId], sign: int) -> None:
+    def count_blobs(self, size: int, nodes: Iterable[NodeId], sign: int = 1) -> None:
+        """There is a blob of so many bytes more (or less) on each of the nodes."""
         for node in nodes:
             held = self.nodes.setdefault(node, NodeTally())
             held.chunks += sign

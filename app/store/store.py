@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from app.errors import NotFound
-from app.models.chunks import Chunk, Chunks
+from app.models.chunk import Chunk
+from app.models.chunks import Chunks
 from app.models.files import Cursor, Files
 from app.models.ledger import Ledger
 from app.models.pages import Pages

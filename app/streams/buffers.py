@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from ctypes import c_ubyte
-from mmap import mmap
+from mmap import PAGESIZE, mmap
 from weakref import finalize
 
 from app.metrics import BUFFERS
@@ -116,7 +116,10 @@ class Share:
 _SMALL = 64 << 10
 """Bytes up to which memory is not worth keeping."""
 
-_Loan = c_ubyte * CHUNK_SIZE
+_MOST = CHUNK_SIZE + PAGESIZE
+"""Bytes of a loan at the most: the shards of a chunk may be a few bytes longer than that."""
+
+_Loan = c_ubyte * _MOST
 
 
 class Loans:
@@ -133,10 +136,10 @@ class Loans:
         self._free: list[mmap] = []
 
     def lend(self, size: int) -> memoryview:
-        """Memory of `size` bytes, at most `CHUNK_SIZE`, with anything in it, for as long as it is held."""
+        """Memory of `size` bytes, at most `_MOST`, with anything in it, for as long as it is held."""
         if size <= _SMALL:
             return memoryview(bytearray(size))
-        memory = self._free.pop() if self._free else mmap(-1, CHUNK_SIZE)
+        memory = self._free.pop() if self._free else mmap(-1, _MOST)
         loan = _Loan.from_buffer(memory)
         finalize(loan, self._take_back, memory).atexit = False
         return memoryview(loan).cast("B")[:size]

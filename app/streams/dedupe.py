@@ -14,10 +14,13 @@ from time import monotonic
 from app.coord.locks import Locks
 from app.errors import NodeError, NodesUnavailable
 from app.faults import pause
-from app.models.chunks import Chunk, Chunks, Naming
+from app.models.chunk import Chunk, Naming
+from app.models.chunks import Chunks
 from app.models.mending import Mending
 from app.nodes.cluster import Cluster
-from app.types import Blob, Digest, Generation, new_generation
+from app.streams.splitter import Part, Splitter
+from app.streams.stranded import Stranded
+from app.types import ONE_COPY, Blob, Digest, Generation, Redundancy, new_generation
 
 _PATIENCE = 2.0
 """Seconds that another writer's naming is respected although nobody holds the chunk's lock: that
@@ -31,10 +34,10 @@ _PAUSE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Redundancy:
-    """How many copies of a chunk there are to be, and whether fewer will do while nodes are away."""
+class WritePolicy:
+    """How new chunks are kept, and whether fewer blobs will do while nodes are away."""
 
-    copies: int = 1
+    redundancy: Redundancy = ONE_COPY
     degraded: bool = False
 
 
@@ -45,13 +48,16 @@ class Deduper:
         mending: Mending,
         cluster: Cluster,
         locks: Locks,
-        redundancy: Redundancy = Redundancy(),
+        splitter: Splitter,
+        policy: WritePolicy = WritePolicy(),
     ) -> None:
         self._chunks = chunks
         self._mending = mending
         self._cluster = cluster
+        self._stranded = Stranded(chunks, mending, cluster)
         self._locks = locks
-        self._redundancy = redundancy
+        self._splitter = splitter
+        self._policy = policy
 
     async def store(self, batch: Mapping[Digest, bytes | memoryview]) -> set[Digest]:
         """See that every chunk of the batch is live; return the digests that this call wrote.
@@ -64,6 +70,9 @@ class Deduper:
         while missing:
             found = await self._chunks.find(missing)
             await pause("looked-up")
+            if stranded := await self._stranded.among(found.values()):
+                attempt.superseded += await self._stranded.give_up(stranded)
+                found = await self._chunks.find(missing)
             await self._link(missing, found)
             if missing:
                 done = await self._write_free(missing, found, attempt)
@@ -73,6 +82,11 @@ class Deduper:
         # All chunks are live under other namings now: nothing names these blobs any more (rule R2).
         await self._cluster.unlink(attempt.superseded)
         return written
+
+    async def store_again(self, batch: Mapping[Digest, bytes | memoryview]) -> set[Digest]:
+        """As `store`, for chunks that a commit refused: a node that they are on may be on its way out."""
+        await self._cluster.look_again()
+        return await self.store(batch)
 
     async def _link(self, missing: dict[Digest, bytes | memoryview], found: Mapping[Digest, Chunk]) -> None:
         """Take the live chunks out of those that are missing."""
@@ -109,20 +123,21 @@ class Deduper:
         found: Mapping[Digest, Chunk],
         attempt: _Attempt,
     ) -> set[Digest]:
-        """Name, write all copies, make live; return what became live by this. A node that fails is no
+        """Name, write all blobs, make live; return what became live by this. A node that fails is no
         error yet: its chunks stay missing, and the next attempt places them elsewhere."""
-        namings = {digest: self._naming(digest, len(data), found.get(digest)) for digest, data in batch.items()}
+        parts = await self._splitter.split(batch, self._policy.redundancy)
+        namings = {digest: self._naming(digest, len(batch[digest]), parts[digest], found) for digest in batch}
         attempt.own.update(naming.generation for naming in namings.values())
         won = await self._name(list(namings.values()))
         await pause("named")
-        blobs = [blob for digest in won for blob in namings[digest].blobs]
+        writes = [pair for digest in won for pair in zip(namings[digest].blobs, parts[digest], strict=False)]
         outcomes = await asyncio.gather(
-            *(self._cluster.write(blob, batch[blob.digest]) for blob in blobs), return_exceptions=True
+            *(self._cluster.write(blob, part.body) for blob, part in writes), return_exceptions=True
         )
         await pause("blobs-written")
         stored: list[Blob] = []
         lacking: set[Digest] = set()
-        for blob, outcome in zip(blobs, outcomes, strict=True):
+        for (blob, _), outcome in zip(writes, outcomes, strict=True):
             if outcome is None:
                 stored.append(blob)
             elif isinstance(outcome, NodeError):
@@ -132,7 +147,7 @@ class Deduper:
         durable = [namings[digest] for digest in won - lacking]
         live = await self._chunks.make_live(durable) if durable else set()
         await pause("live")
-        # Those that lack a copy, and those whose naming was taken over before they became live.
+        # Those that lack a blob, and those whose naming was taken over before they became live.
         attempt.superseded += [blob for blob in stored if blob.digest not in live]
         return live
 
@@ -143,15 +158,21 @@ class Deduper:
         for naming in held:
             if await self._mending.name_held(naming):
                 won.add(naming.digest)
+            else:
+                await self._cluster.look_again()  # A node may be about to be removed.
         return won
 
-    def _naming(self, digest: Digest, size: int, instead_of: Chunk | None) -> Naming:
-        copies = self._redundancy.copies
-        nodes = self._cluster.place(copies)
-        if len(nodes) < copies and not self._redundancy.degraded:
-            raise NodesUnavailable(f"Only {len(nodes)} nodes take writes just now, and each chunk needs {copies}.")
-        blobs = tuple(Blob(node, digest, new_generation()) for node in nodes)
-        return Naming(size, blobs, blobs[0].generation, instead_of, copies)
+    def _naming(self, digest: Digest, size: int, parts: Sequence[Part], found: Mapping[Digest, Chunk]) -> Naming:
+        redundancy = self._policy.redundancy.for_size(size)
+        nodes = self._cluster.place(digest, redundancy.total)
+        if len(nodes) < (redundancy.needed if self._policy.degraded else redundancy.total):
+            raise NodesUnavailable(
+                f"Only {len(nodes)} nodes take writes just now, and each chunk needs {redundancy.total}."
+            )
+        blobs = tuple(
+            Blob(node, digest, new_generation(), part.shard) for node, part in zip(nodes, parts, strict=False)
+        )
+        return Naming(size, blobs, blobs[0].generation, found.get(digest), redundancy)
 
 
 @dataclass(frozen=True, slots=True)

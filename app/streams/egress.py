@@ -12,23 +12,21 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from app.errors import BlobDamaged, BlobMissing, Damaged, NodeError, NodesUnavailable
+from app.errors import Damaged, NodesUnavailable
 from app.logs import get_logger
 from app.metrics import DAMAGE
-from app.models.chunks import Chunk, Chunks
+from app.models.chunk import Chunk
+from app.models.chunks import Chunks
 from app.models.pages import Pages
 from app.nodes.cluster import Cluster
-from app.streams.buffers import Loans
 from app.streams.hasher import Hasher
+from app.streams.reader import ChunkReader
 from app.types import Blob, ChunkRef, File, Page, PageRef
 
 log = get_logger(__name__)
 
 _FIRST, _GROUP = 4, 16
 """Chunks read and verified together, at first and at the most: as many as there are lanes to hash them in."""
-
-_HEDGE = 0.2
-"""Seconds that a copy may take before another one is read as well; the first that comes is taken."""
 
 _SHARED = 64
 """Chunks that all downloads of a process may hold beyond the two that each is entitled to: one that
@@ -58,10 +56,9 @@ class Egress:
     def __init__(self, pages: Pages, chunks: Chunks, cluster: Cluster, hasher: Hasher) -> None:
         self._pages = pages
         self._chunks = chunks
-        self._cluster = cluster
         self._hasher = hasher
+        self._reader = ChunkReader(cluster, hasher, kept=_SHARED)
         self._spare = _SHARED
-        self._memory = Loans(_SHARED)
 
     async def read(self, file: File, start: int, stop: int) -> AsyncGenerator[memoryview, None]:
         """The file's bytes from `start` to `stop`, each piece verified.
@@ -156,58 +153,30 @@ class Egress:
     async def _fetch(self, group: Sequence[_Slice]) -> list[memoryview]:
         refs = {piece.ref.digest: piece.ref for piece in group}
         found = await self._chunks.find(refs)
-        readings = await asyncio.gather(*(self._first_copy(ref, found.get(ref.digest)) for ref in refs.values()))
+        readings = await asyncio.gather(*(self._fetched(ref, found.get(ref.digest)) for ref in refs.values()))
         digests = await self._hasher.digests([data or b"" for data in readings])
         bodies = {}
         for ref, data, digest in zip(refs.values(), readings, digests, strict=True):
             good = data is not None and digest == ref.digest
-            bodies[ref.digest] = data if data is not None and good else await self._any_copy(ref)
+            bodies[ref.digest] = data if data is not None and good else await self._rescued(ref)
         return [bodies[piece.ref.digest][piece.start : piece.stop] for piece in group]
 
-    async def _first_copy(self, ref: ChunkRef, chunk: Chunk | None) -> memoryview | None:
-        if chunk is None or chunk.state != "live" or not chunk.blobs:
-            return None
-        first, *others = self._cluster.by_readiness(chunk.blobs)
-        if not others:
-            return await self._copy(first, ref.size)
-        readings = {asyncio.create_task(self._copy(first, ref.size))}
-        try:
-            done, _ = await asyncio.wait(readings, timeout=_HEDGE)
-            if not done:
-                readings.add(asyncio.create_task(self._copy(others[0], ref.size)))
-            return await _first_good(readings)
-        finally:
-            for reading in readings:
-                reading.cancel()
+    async def _fetched(self, ref: ChunkRef, chunk: Chunk | None) -> memoryview | None:
+        return await self._reader.fetch(chunk, ref.size) if chunk else None
 
-    async def _copy(self, blob: Blob, size: int) -> memoryview | None:
-        data = self._memory.lend(size)
-        try:
-            await self._cluster.read_into(blob, data)
-        except NodeError:
-            return None
-        return data
-
-    async def _any_copy(self, ref: ChunkRef) -> memoryview:
-        """The chunk by whichever copy is good; its document is read afresh, for copies may have moved."""
+    async def _rescued(self, ref: ChunkRef) -> memoryview:
+        """The chunk by whichever blobs are good; its document is read afresh, for they may have moved."""
         chunk = (await self._chunks.find([ref.digest])).get(ref.digest)
         if chunk is None or chunk.state != "live" or not chunk.blobs:
             self._report(ref, "chunk", None)
             raise _damaged()
-        unreachable = False
-        for blob in self._cluster.by_readiness(chunk.blobs):
-            try:
-                data = await self._cluster.read(blob, ref.size)
-                if await self._hasher.digests([data]) == [ref.digest]:
-                    return data
-                self._report(ref, "wrong", blob)
-            except BlobMissing:
-                self._report(ref, "missing", blob)
-            except BlobDamaged:
-                self._report(ref, "size", blob)
-            except NodeError:
-                unreachable = True
-        if unreachable:
+        inspection = await self._reader.inspect(chunk)
+        for kind in ("wrong", "missing", "size"):
+            for blob in inspection.of_kind(kind):
+                self._report(ref, kind, blob)
+        if inspection.data is not None:
+            return inspection.data
+        if inspection.of_kind("unreachable"):
             raise NodesUnavailable("The storage node that holds this file does not answer.")
         raise _damaged()
 
@@ -227,17 +196,6 @@ class Egress:
 class _Group:
     pieces: asyncio.Task[list[memoryview]]
     extra: int
-
-
-async def _first_good(readings: set[asyncio.Task[memoryview | None]]) -> memoryview | None:
-    """What the first of them gives that gives something."""
-    pending = readings
-    while pending:
-        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-        for reading in done:
-            if (data := reading.result()) is not None:
-                return data
-    return None
 
 
 async def _settled(tasks: Sequence[asyncio.Task[list[memoryview]]]) -> None:

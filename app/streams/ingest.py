@@ -16,17 +16,18 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, TypeVar
 
-from app.errors import MiniS3Error, NodeError, TooLarge, UploadInterrupted
+from app.errors import MiniS3Error, TooLarge, UploadInterrupted
 from app.logs import get_logger
 from app.metrics import BYTES_SAVED, BYTES_STORED, CHUNKS_LINKED, CHUNKS_NEW
-from app.models.chunks import Chunk, Chunks
+from app.models.chunk import Chunk
+from app.models.chunks import Chunks
 from app.models.files import new_file_id
 from app.models.ledger import ChunksNotLive, Hold, Ledger
-from app.nodes.cluster import Cluster
 from app.streams.buffers import BufferPool
 from app.streams.chunker import Filling
 from app.streams.dedupe import Deduper
 from app.streams.hasher import Hasher
+from app.streams.reader import ChunkReader
 from app.types import PAGE_CHUNKS, ChunkRef, ContentName, Digest, File, Page, PageRef
 
 log = get_logger(__name__)
@@ -59,7 +60,7 @@ class Stages:
     hasher: Hasher
     deduper: Deduper
     chunks: Chunks
-    cluster: Cluster
+    reader: ChunkReader
     ledger: Ledger
     max_file_size: int
 
@@ -313,21 +314,12 @@ class Ingest:
             data = await self._salvage(found.get(digest))
             if data is None:
                 raise _reclaimed()
-            await self._to_its_end(self._stages.deduper.store({digest: data}))
-        await self._to_its_end(self._stages.deduper.store({digest: kept[digest] for digest in digests - lost}))
+            await self._to_its_end(self._stages.deduper.store_again({digest: data}))
+        await self._to_its_end(self._stages.deduper.store_again({digest: kept[digest] for digest in digests - lost}))
 
     async def _salvage(self, chunk: Chunk | None) -> memoryview | None:
         """The bytes of a chunk that is being removed, if a blob of it can still be read."""
-        if chunk is None:
-            return None
-        for blob in chunk.blobs:
-            try:
-                data = await self._stages.cluster.read(blob, chunk.size)
-            except NodeError:
-                continue
-            if await self._stages.hasher.digests([data]) == [chunk.digest]:
-                return data
-        return None
+        return (await self._stages.reader.inspect(chunk)).data if chunk else None
 
     def _count(self) -> None:
         CHUNKS_NEW.inc(self.counts.new)

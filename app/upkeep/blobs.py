@@ -8,22 +8,31 @@ again that did not fit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 
-from app.errors import BlobDamaged, BlobMissing, NodeError
-from app.models.chunks import Chunk, Chunks
+from app.errors import NodeError
+from app.models.chunk import Chunk
+from app.models.chunks import Chunks
 from app.models.database import Database
 from app.models.mending import Mending
 from app.nodes.base import FOLDERS, Stored
 from app.nodes.cluster import Cluster
 from app.streams.hasher import Hasher
+from app.streams.reader import ChunkReader, Verdict
 from app.types import Blob, NodeId
-from app.upkeep.findings import Finding, Report
+from app.upkeep.findings import Finding, Kind, Report
 from app.upkeep.pace import Progress
 
 _BATCH = 16
 """Blobs read and hashed together."""
+
+_KINDS: Mapping[Verdict, Kind] = {
+    "missing": "blob-missing",
+    "size": "blob-size",
+    "wrong": "blob-wrong",
+    "unreachable": "blob-unreadable",
+}
 
 _SECOND_LOOK = 1.0
 """Seconds that a live server gets to remove by itself what it has just named no more."""
@@ -36,7 +45,7 @@ class BlobAudit:
         self._chunks = Chunks(database)
         self._mending = Mending(database)
         self._cluster = cluster
-        self._hasher = hasher
+        self._reader = ChunkReader(cluster, hasher, kept=_BATCH)
         self._absent: set[NodeId] = set()
 
     async def run(self, report: Report, progress: Progress, *, read_data: bool) -> None:
@@ -56,6 +65,7 @@ class BlobAudit:
         """Audit one folder; return the blobs in it that no document names."""
         chunks = {chunk.digest: chunk async for some in self._chunks.stream(first_byte, first_byte) for chunk in some}
         stored = {found.blob: found for found in await self._list(first_byte)}
+        await self._miss_new_nodes(chunks.values())
         suspects: list[Finding] = []
         sound: list[tuple[Blob, int]] = []
         for chunk in chunks.values():
@@ -64,7 +74,7 @@ class BlobAudit:
                 if finding:
                     suspects.append(finding)
                 elif blob in stored:
-                    sound.append((blob, chunk.size))
+                    sound.append((blob, chunk.blob_size))
         if read_data:
             suspects += await self._read_all(sound, report, progress)
         unnamed = [blob for blob in stored if not _named(chunks.get(blob.digest), blob)]
@@ -73,13 +83,21 @@ class BlobAudit:
             progress.advance(len(chunks))
         return await self._confirm(suspects, unnamed, report)
 
+    async def _miss_new_nodes(self, chunks: Iterable[Chunk]) -> None:
+        """Blobs on a node that was added since we opened ours could not be looked at; those on one that
+        was removed are missing."""
+        named = {blob.node for chunk in chunks for blob in chunk.blobs}
+        if unknown := named - set(self._cluster.node_ids) - self._absent:
+            await self._cluster.look_again()
+            self._absent |= {node for node in unknown if not self._cluster.is_removed(node)}
+
     def _judge(self, chunk: Chunk, blob: Blob, found: Stored | None) -> Finding | None:
         if blob.node in self._absent:
             return None
         if found is None or not found.finished:
-            return Finding("blob-missing", digest=chunk.digest, blob=blob, size=chunk.size)
-        if found.size != chunk.size:
-            return Finding("blob-size", digest=chunk.digest, blob=blob, size=chunk.size)
+            return Finding("blob-missing", digest=chunk.digest, blob=blob, size=chunk.blob_size)
+        if found.size != chunk.blob_size:
+            return Finding("blob-size", digest=chunk.digest, blob=blob, size=chunk.blob_size)
         return None
 
     async def _confirm(self, suspects: Sequence[Finding], unnamed: Sequence[Blob], report: Report) -> list[Blob]:
@@ -125,26 +143,12 @@ class BlobAudit:
         suspects: list[Finding] = []
         for at in range(0, len(blobs), _BATCH):
             batch = blobs[at : at + _BATCH]
-            bodies = await asyncio.gather(*(self._read(blob, size) for blob, size in batch))
-            digests = await self._hasher.digests([b"" if isinstance(body, Finding) else body for body in bodies])
-            for (blob, size), body, digest in zip(batch, bodies, digests, strict=True):
-                if isinstance(body, Finding):
-                    suspects.append(body)
-                elif digest != blob.digest:
-                    suspects.append(Finding("blob-wrong", digest=blob.digest, blob=blob, size=size))
+            for (blob, size), (verdict, _) in zip(batch, await self._reader.judge(batch), strict=True):
+                if kind := _KINDS.get(verdict):
+                    suspects.append(Finding(kind, digest=blob.digest, blob=blob, size=size))
                 report.bytes += size
             progress.advance(len(batch))
         return suspects
-
-    async def _read(self, blob: Blob, size: int) -> memoryview | Finding:
-        try:
-            return await self._cluster.read(blob, size)
-        except BlobMissing:
-            return Finding("blob-missing", digest=blob.digest, blob=blob, size=size)
-        except BlobDamaged:
-            return Finding("blob-size", digest=blob.digest, blob=blob, size=size)
-        except NodeError:
-            return Finding("blob-unreadable", digest=blob.digest, blob=blob, size=size)
 
 
 def _named(chunk: Chunk | None, blob: Blob) -> bool:

@@ -16,7 +16,8 @@ from time import monotonic
 
 from app.faults import pause
 from app.logs import get_logger
-from app.models.chunks import Chunk, Chunks
+from app.models.chunk import Chunk
+from app.models.chunks import Chunks
 from app.models.database import Database
 from app.models.ledger import Ledger
 from app.models.pages import Pages, StoredPage
@@ -116,12 +117,12 @@ class Collector:
             await pace.rest()
 
     async def _drop_copies(self, before: datetime, done: Collected, pace: Pace) -> None:
-        async for chunks in self._chunks.abandoned_copies(before):
+        async for chunks in self._chunks.abandoned(before):
             for chunk in chunks:
-                if chunk.adding and await self._chunks.drop_copy(chunk.adding):
+                if await self._chunks.drop_added(chunk.adding):
                     await pause("copy-dropped")
-                    await self._cluster.unlink([chunk.adding])
-                    done.copies += 1
+                    await self._cluster.unlink(chunk.adding)
+                    done.copies += len(chunk.adding)
             await pace.rest()
 
     async def _reclaim(self, dead: Sequence[Chunk], done: Collected, pace: Pace, progress: Progress) -> None:

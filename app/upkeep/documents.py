@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Set
 
-from app.models.chunks import Chunk, Chunks
+from app.models.chunk import Chunk
+from app.models.chunks import Chunks
 from app.models.database import Database, Session
 from app.models.files import Files
 from app.models.pages import Pages, StoredPage
@@ -141,11 +142,11 @@ def _audit_chunk(chunk: Chunk, held: int, size: int) -> Iterator[Finding]:
     kind: Kind | None = None
     if chunk.state == "dead":
         kind = "chunk-dead"
-    elif chunk.state != "live" or not chunk.blobs:
+    elif chunk.state != "live" or len(chunk.blobs) < chunk.redundancy.needed:
         kind = "chunk-lost"
     elif chunk.size != size:
         kind = "chunk-size"
-    elif len(chunk.blobs) < chunk.copies:
+    elif chunk.lacking > 0:
         kind = "chunk-copies"
     if held and kind:
         yield Finding(kind, digest=chunk.digest, size=chunk.size)

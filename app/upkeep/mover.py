@@ -1,95 +1,100 @@
-"""Making a copy of a chunk take the place of one of its blobs (rules R1, R2, R3).
+"""Putting new blobs of a chunk in the place of others (rules R1, R2, R3).
 
-copy named ── bytes read, verified, written, durable ── offered instead of the old blob ── old one retired
+bytes read, verified ── new blobs named ── written, durable ── offered instead of the old ones ── those retired
 """
 
 from __future__ import annotations
 
-import hashlib
-from asyncio import to_thread
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Collection, Sequence
 
 from app.errors import NodeError
 from app.faults import pause
-from app.logs import get_logger
-from app.models.chunks import Chunk, Chunks
+from app.models.chunk import Chunk
+from app.models.chunks import Chunks
 from app.models.database import Database
 from app.models.mending import Mending
 from app.nodes.cluster import Cluster
-from app.types import Blob, NodeId, new_generation
-
-log = get_logger(__name__)
+from app.streams.hasher import Hasher
+from app.streams.reader import ChunkReader
+from app.streams.splitter import Part, Splitter
+from app.types import Blob, NodeId, Redundancy, new_generation
 
 
 class Mover:
-    """Calls raise DatabaseUnavailable; a node that fails only means that nothing is moved."""
+    """Calls raise DatabaseUnavailable; a node that fails only means that nothing is moved.
 
-    def __init__(self, database: Database, cluster: Cluster) -> None:
+    They are False where nothing was changed: the chunk did meanwhile, it can't be read, or a node failed.
+    """
+
+    def __init__(self, database: Database, cluster: Cluster, hasher: Hasher) -> None:
         self._chunks = Chunks(database)
         self._mending = Mending(database)
         self._cluster = cluster
+        self._reader = ChunkReader(cluster, hasher)
+        self._splitter = Splitter(hasher)
 
     async def move(self, chunk: Chunk, old: Blob, to: NodeId) -> bool:
-        """Move one blob of a live chunk to a node, which may be the one that it is on.
+        """Move one blob of a live chunk to a node, which may be the one that it is on."""
+        return await self.recast(chunk, [old], [to])
 
-        False where that was not possible: the chunk changed, no good copy could be read, or a node failed.
-        """
-        if not await self.replace(chunk, old, to, chunk.blobs):
+    async def add(self, chunk: Chunk, to: Sequence[NodeId]) -> bool:
+        """Make blobs that a live chunk lacks, on nodes that have none."""
+        return await self.replace(chunk, (), to)
+
+    async def recast(
+        self, chunk: Chunk, drop: Collection[Blob], to: Sequence[NodeId], redundancy: Redundancy | None = None
+    ) -> bool:
+        """As `replace`; what was dropped is unlinked."""
+        if not await self.replace(chunk, drop, to, redundancy):
             return False
-        await self._cluster.unlink([old])
+        await self._cluster.unlink(drop)
         return True
 
-    async def replace(self, chunk: Chunk, old: Blob, to: NodeId, sources: Sequence[Blob]) -> bool:
-        """As `move`, from the first of `sources` that is good; `old` is left to the caller, unnamed."""
-        copy = await self._written(chunk, to, sources)
-        if copy is None:
+    async def replace(
+        self, chunk: Chunk, drop: Collection[Blob], to: Sequence[NodeId], redundancy: Redundancy | None = None
+    ) -> bool:
+        """Offer new blobs of a live chunk, one on each of the nodes `to`, instead of some, which are left to the
+        caller, unnamed. Where the redundancy becomes another one, all blobs are to be dropped."""
+        data = (await self._reader.inspect(chunk)).data
+        if data is None:
             return False
-        if not await self._mending.switch(old, copy):
-            await self._drop(copy)
+        redundancy = redundancy or chunk.redundancy
+        parts = (await self._splitter.split({chunk.digest: data}, redundancy))[chunk.digest]
+        writes = [
+            (Blob(node, chunk.digest, new_generation(), part.shard), part)
+            for node, part in zip(to, _left(parts, chunk, drop), strict=False)
+        ]
+        added = [blob for blob, _ in writes]
+        if not added or not await self._chunks.name_added(chunk, added):
+            return False
+        await pause("copy-named")
+        if await self._written(writes) and await self._switch(chunk, drop, added, redundancy):
+            return True
+        await self._chunks.drop_added(added)
+        await self._cluster.unlink(added)
+        return False
+
+    async def _written(self, writes: Sequence[tuple[Blob, Part]]) -> bool:
+        outcomes = await asyncio.gather(
+            *(self._cluster.write(blob, part.body) for blob, part in writes), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, NodeError):
+                raise outcome
+        await pause("copied")
+        return not any(outcomes)
+
+    async def _switch(
+        self, chunk: Chunk, drop: Collection[Blob], added: Sequence[Blob], redundancy: Redundancy
+    ) -> bool:
+        if not await self._mending.switch(chunk, drop, added, redundancy.for_size(chunk.size)):
             return False
         await pause("switched")
         return True
 
-    async def _written(self, chunk: Chunk, to: NodeId, sources: Sequence[Blob]) -> Blob | None:
-        """A copy that is named, durable, and not offered yet."""
-        copy = Blob(to, chunk.digest, new_generation())
-        if not await self._chunks.name_copy(chunk, copy):
-            return None
-        await pause("copy-named")
-        if not await self._copy(chunk.size, sources, copy):
-            await self._drop(copy)
-            return None
-        await pause("copied")
-        return copy
 
-    async def add(self, chunk: Chunk, to: NodeId) -> bool:
-        """Make one more copy of a live chunk, on a node that has none. False as for `move`."""
-        copy = await self._written(chunk, to, chunk.blobs)
-        if copy and await self._mending.offer(copy):
-            return True
-        if copy:
-            await self._drop(copy)
-        return False
-
-    async def good(self, blob: Blob, size: int) -> memoryview | None:
-        """The blob's bytes, if they are what its name says."""
-        try:
-            data = await self._cluster.read(blob, size)
-        except NodeError:
-            return None
-        return data if (await to_thread(hashlib.sha256, data)).digest() == blob.digest else None
-
-    async def _copy(self, size: int, sources: Sequence[Blob], copy: Blob) -> bool:
-        for source in sources:
-            data = await self.good(source, size)
-            if data is not None:
-                try:
-                    await self._cluster.write(copy, data)
-                except NodeError:
-                    return False
-                return True
-        return False
-
-    async def _drop(self, copy: Blob) -> None:
-        await self._chunks.drop_copy(copy)
-        await self._cluster.unlink([copy])
+def _left(parts: Sequence[Part], chunk: Chunk, drop: Collection[Blob]) -> list[Part]:
+    """The parts that no blob holds which is kept."""
+    kept = {blob.part for blob in chunk.blobs if blob.part and blob not in drop}
+    return [part for part in parts if part.shard not in kept or part.shard is None]

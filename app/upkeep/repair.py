@@ -7,15 +7,20 @@ that the check found, which stays right whatever happens meanwhile.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from app.coord.locks import LocalLocks
-from app.errors import BlobDamaged, BlobMissing, NodeError, NodesUnavailable, NoSpace
+from app.errors import NodeError, NodesUnavailable, NoSpace
 from app.logs import get_logger
-from app.models.chunks import Chunk, Chunks
+from app.models.chunk import Chunk
+from app.models.chunks import Chunks
 from app.models.database import Database, DuplicateKey
 from app.models.mending import Mending
 from app.nodes.cluster import Cluster
-from app.streams.dedupe import Deduper
+from app.streams.dedupe import Deduper, WritePolicy
 from app.streams.hasher import Hasher
+from app.streams.reader import ChunkReader
+from app.streams.splitter import Splitter
 from app.types import Blob, Digest, NodeId
 from app.upkeep.findings import OF_BLOBS, UNREADABLE, Finding, Report
 from app.upkeep.mover import Mover
@@ -32,10 +37,10 @@ class Repair:
         self._chunks = Chunks(database)
         self._mending = Mending(database)
         self._cluster = cluster
-        self._hasher = hasher
-        self._mover = Mover(database, cluster)
+        self._mover = Mover(database, cluster, hasher)
+        self._reader = ChunkReader(cluster, hasher)
+        self._splitter = Splitter(hasher)
         self._sweeper = Sweeper(database, cluster)
-        self._deduper = Deduper(self._chunks, self._mending, cluster, LocalLocks())
 
     async def run(self, report: Report, progress: Progress, *, force: bool) -> None:
         """Mend the findings of a report and note which are mended."""
@@ -83,65 +88,59 @@ class Repair:
         return await self._heal(digest)
 
     async def _complete(self, digest: Digest) -> bool:
-        """Add the copies that a chunk lacks."""
-        while chunk := (await self._chunks.find([digest])).get(digest):
-            if chunk.state != "live":
-                return False
-            if len(chunk.blobs) >= chunk.copies:
-                return True
-            (node,) = self._cluster.place(beside=[blob.node for blob in chunk.blobs])
-            if not await self._mover.add(chunk, node):
-                return False
-        return True
+        """Add the blobs that a chunk lacks."""
+        chunk = (await self._chunks.find([digest])).get(digest)
+        if chunk is None or chunk.state != "live":
+            return chunk is None
+        if chunk.lacking <= 0:
+            return True
+        nodes = self._cluster.place(digest, chunk.lacking, beside=chunk.nodes)
+        return await self._mover.add(chunk, nodes) and len(nodes) == chunk.lacking
 
     async def _replace(self, bad: Blob) -> bool:
-        """Put another copy in the place of a bad blob, or else call the chunk lost; put the blob aside."""
+        """Put good blobs in the place of all bad ones of a chunk, or else call it lost; put those aside."""
         chunk = (await self._chunks.find([bad.digest])).get(bad.digest)
         if chunk is None or bad not in chunk.blobs:
             return chunk is None or chunk.state == "live"
-        judged = {blob: await self._judge(blob, chunk.size) for blob in chunk.blobs}
-        good = [blob for blob in chunk.blobs if judged[blob] is True]
-        if bad in good:
-            return True
-        if good:
-            mended = await self._mover.replace(chunk, bad, self._instead_of(bad, chunk), good)
-        elif all(judged[blob] is False for blob in chunk.blobs):
-            mended = await self._mending.lose(chunk) and await self._heal(chunk.digest)
+        inspection = await self._reader.inspect(chunk, every=True)
+        useless = inspection.of_kind("missing", "size", "wrong")
+        if bad not in useless:
+            return bad in inspection.of_kind("good")
+        if inspection.data is not None:
+            mended = await self._mover.replace(chunk, useless, self._instead_of(useless, chunk))
+        elif len(chunk.blobs) - len(useless) < chunk.redundancy.needed:
+            left = inspection.of_kind("good", "unreachable")
+            mended = await self._mending.lose(chunk, left) and await self._heal(chunk.digest)
         else:
-            return False  # A copy can't be read just now: it may be the good one.
-        for blob in chunk.blobs:
-            if judged[blob] is False:
-                await self._put_aside(blob)
+            return False  # Blobs that can't be read just now may be good ones.
+        for blob in useless:
+            await self._put_aside(blob)
         return mended
 
-    def _instead_of(self, bad: Blob, chunk: Chunk) -> NodeId:
-        """Where a good copy goes: to the node of the bad one if it takes writes."""
-        if self._cluster.takes_writes(bad.node):
-            return bad.node
-        return self._cluster.place(beside=[blob.node for blob in chunk.blobs])[0]
-
-    async def _judge(self, blob: Blob, size: int) -> bool | None:
-        """Whether the blob is good; None where its node can't tell."""
-        try:
-            data = await self._cluster.read(blob, size)
-        except (BlobMissing, BlobDamaged):
-            return False
-        except NodeError:
-            return None
-        return await self._hasher.digests([data]) == [blob.digest]
+    def _instead_of(self, useless: Sequence[Blob], chunk: Chunk) -> list[NodeId]:
+        """Where good blobs go: to the nodes of the bad ones, if they take writes."""
+        nodes = [blob.node for blob in useless if self._cluster.takes_writes(blob.node)]
+        if lacking := len(useless) - len(nodes):
+            nodes += self._cluster.place(chunk.digest, lacking, beside=chunk.nodes)
+        return nodes
 
     async def _heal(self, digest: Digest) -> bool:
-        """Write a lost chunk again from any blob of it that is still on a node."""
+        """Write a lost chunk again, from what is left of it or from any copy that is still on a node."""
         chunk = (await self._chunks.find([digest])).get(digest)
         if chunk is None or chunk.state == "live":
             return chunk is not None
-        data = await self._rescued(chunk)
+        data = (await self._reader.inspect(chunk)).data
+        if data is None:
+            data = await self._stray(chunk)
         if data is None:
             return False
-        await self._deduper.store({digest: data})
+        policy = WritePolicy(chunk.redundancy, degraded=True)
+        await Deduper(self._chunks, self._mending, self._cluster, LocalLocks(), self._splitter, policy).store(
+            {digest: data}
+        )
         return True
 
-    async def _rescued(self, chunk: Chunk) -> memoryview | None:
+    async def _stray(self, chunk: Chunk) -> memoryview | None:
         for node in self._cluster.node_ids:
             try:
                 listed = await self._cluster.list_blobs(node, chunk.digest[0])
@@ -149,8 +148,8 @@ class Repair:
                 continue
             for stored in listed:
                 if stored.blob.digest == chunk.digest and stored.finished:
-                    data = await self._mover.good(stored.blob, chunk.size)
-                    if data is not None:
+                    ((verdict, data),) = await self._reader.judge([(stored.blob, chunk.size)])
+                    if verdict == "good":
                         return data
         return None
 

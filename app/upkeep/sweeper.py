@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence, Set
 from app.errors import NodeError
 from app.faults import pause
 from app.logs import get_logger
-from app.models.chunks import Chunk, Chunks
+from app.models.chunk import Chunk
+from app.models.chunks import Chunks
 from app.models.database import Database
 from app.models.mending import Mending
 from app.nodes.base import Stored
@@ -72,8 +73,7 @@ class Sweeper:
     def _may_save(self, chunk: Chunk | None, present: Set[Blob]) -> bool:
         if chunk is None or not chunk.refs or chunk.state not in ("live", "lost"):
             return False
-        reachable = [blob for blob in chunk.blobs if blob.node in self._cluster.node_ids]
-        return not any(blob in present for blob in reachable)
+        return sum(blob in present for blob in chunk.blobs) < chunk.redundancy.needed
 
 
 def _names(found: Mapping[Digest, Chunk], blob: Blob) -> bool:

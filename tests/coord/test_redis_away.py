@@ -14,8 +14,8 @@ from redis import Redis
 from app.coord import redis_locks
 from app.coord.redis_locks import RedisLocks, open_redis_locks
 from app.embedded import redis_server
-from tests.coord.conftest import OwnRedis
-from tests.support import PATIENCE, eventually_async
+from tests.coord.tools import RedisServer, until
+from tests.support import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -23,13 +23,13 @@ KEY = "chunk"
 
 
 @pytest.fixture
-async def locks(redis: OwnRedis) -> AsyncIterator[RedisLocks]:
+async def locks(redis: RedisServer) -> AsyncIterator[RedisLocks]:
     async with open_redis_locks(redis.url) as opened:
         yield opened
 
 
 @pytest.fixture
-async def others(redis: OwnRedis) -> AsyncIterator[RedisLocks]:
+async def others(redis: RedisServer) -> AsyncIterator[RedisLocks]:
     """The locks of another process."""
     async with open_redis_locks(redis.url) as opened:
         yield opened
@@ -37,7 +37,7 @@ async def others(redis: OwnRedis) -> AsyncIterator[RedisLocks]:
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
 async def test_without_redis_locks_hold_in_the_process(
-    redis: OwnRedis, locks: RedisLocks, others: RedisLocks, how: signal.Signals
+    redis: RedisServer, locks: RedisLocks, others: RedisLocks, how: signal.Signals
 ) -> None:
     redis.send(how)
     assert not await locks.ping()
@@ -56,25 +56,25 @@ async def test_without_redis_locks_hold_in_the_process(
 
 
 async def test_after_a_pause_of_redis_processes_exclude_each_other_again(
-    redis: OwnRedis, locks: RedisLocks, others: RedisLocks
+    redis: RedisServer, locks: RedisLocks, others: RedisLocks
 ) -> None:
     redis.send(signal.SIGSTOP)
     assert await locks.take([KEY])
     await locks.release([KEY])
     redis.send(signal.SIGCONT)
-    await eventually_async(locks.ping)
-    await eventually_async(lambda: excluded(locks, others))
+    await until(locks.ping)
+    await until(lambda: excluded(locks, others))
 
 
 async def test_after_a_death_of_redis_processes_exclude_each_other_again(
-    redis: OwnRedis, locks: RedisLocks, others: RedisLocks
+    redis: RedisServer, locks: RedisLocks, others: RedisLocks
 ) -> None:
     redis.send(signal.SIGKILL)
     assert await locks.take([KEY])
     await locks.release([KEY])
     with redis.running():
-        await eventually_async(locks.ping)
-        await eventually_async(lambda: excluded(locks, others))
+        await until(locks.ping)
+        await until(lambda: excluded(locks, others))
 
 
 async def excluded(one: RedisLocks, other: RedisLocks) -> bool:
@@ -89,7 +89,7 @@ async def excluded(one: RedisLocks, other: RedisLocks) -> bool:
 
 
 async def test_a_lock_whose_release_redis_missed_is_open_to_its_own_process(
-    redis: OwnRedis, locks: RedisLocks, monkeypatch: pytest.MonkeyPatch
+    redis: RedisServer, locks: RedisLocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis carries out the taking when it goes on, and never hears of the release, for it rests then."""
     monkeypatch.setattr(redis_locks, "_LEASE", 3600.0)
@@ -98,18 +98,18 @@ async def test_a_lock_whose_release_redis_missed_is_open_to_its_own_process(
     assert await locks.take([KEY])
     await locks.release([KEY])
     redis.send(signal.SIGCONT)
-    await eventually_async(lambda: asyncio.to_thread(redis.keys))
+    await until(lambda: asyncio.to_thread(redis.keys))
 
     async def taken_through_redis() -> bool:
         assert await locks.take([KEY]) == {KEY}
         await locks.release([KEY])
         return not redis.keys()
 
-    await eventually_async(taken_through_redis)
+    await until(taken_through_redis)
 
 
 async def test_a_redis_that_forgets_costs_nothing_but_the_exclusion(
-    redis: OwnRedis, locks: RedisLocks, others: RedisLocks
+    redis: RedisServer, locks: RedisLocks, others: RedisLocks
 ) -> None:
     assert await locks.take([KEY])
     redis.flush()
@@ -122,7 +122,7 @@ async def test_a_redis_that_forgets_costs_nothing_but_the_exclusion(
     await locks.release([KEY])
 
 
-async def test_a_taker_that_is_cancelled_holds_nothing(redis: OwnRedis, locks: RedisLocks) -> None:
+async def test_a_taker_that_is_cancelled_holds_nothing(redis: RedisServer, locks: RedisLocks) -> None:
     redis.send(signal.SIGSTOP)
     taker = asyncio.create_task(locks.take([KEY]))
     await asyncio.sleep(0)
@@ -133,7 +133,7 @@ async def test_a_taker_that_is_cancelled_holds_nothing(redis: OwnRedis, locks: R
     await locks.release([KEY])
 
 
-async def test_a_lock_is_kept_by_renewal(redis: OwnRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lock_is_kept_by_renewal(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_locks, "_LEASE", 3600.0)
     monkeypatch.setattr(redis_locks, "_RENEW", 0.05)
     async with open_redis_locks(redis.url) as locks, open_redis_locks(redis.url) as others:
@@ -143,7 +143,7 @@ async def test_a_lock_is_kept_by_renewal(redis: OwnRedis, monkeypatch: pytest.Mo
             # Its lease is cut short again and again; only a renewal makes it long once more.
             for _ in range(5):
                 assert client.expire(name, 60)
-                await eventually_async(lambda: asyncio.to_thread(lambda: client.ttl(name) > 600))
+                await until(lambda: asyncio.to_thread(lambda: client.ttl(name) > 600))
         assert await others.take([KEY]) == set()
         await locks.release([KEY])
         assert await others.take([KEY]) == {KEY}
@@ -151,7 +151,7 @@ async def test_a_lock_is_kept_by_renewal(redis: OwnRedis, monkeypatch: pytest.Mo
 
 
 async def test_the_locks_of_a_dead_process_end_with_their_lease(
-    redis: OwnRedis, others: RedisLocks, monkeypatch: pytest.MonkeyPatch
+    redis: RedisServer, others: RedisLocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the process, if it was only asleep, then leaves alone what another one took."""
     monkeypatch.setattr(redis_locks, "_LEASE", 0.3)
@@ -159,7 +159,7 @@ async def test_the_locks_of_a_dead_process_end_with_their_lease(
     async with open_redis_locks(redis.url) as dead:
         assert await dead.take([KEY])
         monkeypatch.setattr(redis_locks, "_LEASE", 3600.0)
-        await eventually_async(lambda: others.take([KEY]))
+        await until(lambda: others.take([KEY]))
         await dead.release([KEY])
         assert redis.keys()
         await others.release([KEY])

@@ -1,6 +1,6 @@
 """The life of a chunk in the real code and a real database, in interleavings that a test chooses.
 
-One store of nodes in memory, one more than each chunk has copies, and those who work in it at once:
+One store of nodes in memory, one more than each chunk has blobs, and those who work in it at once:
 writers, a deleter, collectors, a sweeper, a mover and a reader.
 """
 
@@ -19,14 +19,17 @@ from app.models.database import Database
 from app.models.files import Files
 from app.models.ledger import Ledger
 from app.models.mending import Mending
+from app.models.nodes import NodeEntry, Nodes
 from app.models.pages import Pages
 from app.store.store import Store
 from app.streams.buffers import BufferPool
-from app.streams.dedupe import Deduper, Redundancy
+from app.streams.dedupe import Deduper, WritePolicy
 from app.streams.egress import Egress
 from app.streams.hasher import Hasher
 from app.streams.ingest import MOST_BUFFERS, Stages
-from app.types import Digest, File, FileId
+from app.streams.reader import ChunkReader
+from app.streams.splitter import Splitter
+from app.types import ONE_COPY, Digest, File, FileId, Redundancy
 from app.upkeep.check import Checker
 from app.upkeep.collector import Collector
 from app.upkeep.mover import Mover
@@ -103,23 +106,34 @@ class House:
     """One store. What its files should hold is in their names; `acknowledged` are those that somebody
     was told of and did not delete."""
 
-    def __init__(self, database: Database, hasher: Hasher, copies: int = 1) -> None:
+    def __init__(
+        self, database: Database, hasher: Hasher, redundancy: Redundancy = ONE_COPY, other: Redundancy | None = None
+    ) -> None:
+        """`other` is what the mover recasts chunks to; without it, it adds copies."""
         self.database = database
-        self.copies = copies
-        self.nodes = [MemoryNode(f"node{number + 1}") for number in range(copies + 1)]
+        self.hasher = hasher
+        self.other = other
+        count = max(redundancy.total, other.total if other else 0) + 1
+        self.nodes = [MemoryNode(f"node{number + 1}") for number in range(count)]
         self.cluster = SteppedCluster(self.nodes)
         self.chunks, pages, mending = Chunks(database), Pages(database), Mending(database)
         self.checker = Checker(database, self.cluster, hasher)
-        self.deduper = Deduper(self.chunks, mending, self.cluster, GrantedLocks(), Redundancy(copies))
+        self.deduper = Deduper(
+            self.chunks, mending, self.cluster, GrantedLocks(), Splitter(hasher), WritePolicy(redundancy)
+        )
         pool = BufferPool(8 * MOST_BUFFERS * SIZE, MOST_BUFFERS)
-        stages = Stages(pool, hasher, self.deduper, self.chunks, self.cluster, Ledger(database), 1 << 20)
+        reader = ChunkReader(self.cluster, hasher)
+        stages = Stages(pool, hasher, self.deduper, self.chunks, reader, Ledger(database), 1 << 20)
         egress = Egress(pages, self.chunks, self.cluster, hasher)
         self.store = Store(stages, egress, Files(database), pages)
         self.acknowledged: set[FileId] = set()
         self.deleted: set[FileId] = set()
 
     async def begin(self, plan: Plan) -> None:
-        await asyncio.gather(*(self.database[name].delete_many({}) for name in COLLECTIONS))
+        await asyncio.gather(
+            *(self.database[name].delete_many({}) for name in COLLECTIONS),
+            *(Nodes(self.database).register(NodeEntry(node.id, node.id, f"memory:{node.id}")) for node in self.nodes),
+        )
         self.kept, self.doomed, _ = await asyncio.gather(
             self.put(KEPT),
             self.put(DOOMED),
@@ -180,12 +194,15 @@ class House:
             chunk = (await self.chunks.find([digest])).get(digest)
             if chunk and chunk.state == "live":
                 await reach("chosen")
-                mover, old = Mover(self.database, self.cluster), chunk.blobs[-1]
-                others = sorted({node.id for node in self.nodes} - {blob.node for blob in chunk.blobs})
+                mover = Mover(self.database, self.cluster, self.hasher)
+                others = sorted({node.id for node in self.nodes} - set(chunk.nodes))
                 if digest == digest_of(letters[0]):
-                    await mover.move(chunk, old, others[0])
+                    await mover.move(chunk, chunk.blobs[-1], others[0])
+                elif self.other:
+                    nodes = [node.id for node in self.nodes[: self.other.total]]
+                    await mover.recast(chunk, chunk.blobs, nodes, self.other)
                 else:
-                    await mover.add(chunk, others[0])
+                    await mover.add(chunk, others[:1])
 
     async def read(self) -> None:
         for _ in range(2):
@@ -204,7 +221,7 @@ class House:
         chunks = [chunk async for some in self.chunks.stream(0, 255) for chunk in some]
         assert [chunk for chunk in chunks if chunk.state != "live" or not chunk.refs or chunk.adding] == []
         assert report.blobs == sum(len(chunk.blobs) for chunk in chunks)
-        assert all(len(chunk.blobs) >= self.copies for chunk in chunks)
+        assert all(chunk.lacking <= 0 for chunk in chunks)
         assert await self.database["pages"].find({"refs": 0}) == []
         assert await self.database["uploads"].find({}) == []
 

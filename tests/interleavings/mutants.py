@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from app.models.chunks import Chunk, Chunks, Naming
+from app.models.chunk import Chunk, Naming
+from app.models.chunks import Chunks
 from app.models.database import Document, Session, UpdateOne
 from app.models.ledger import _Links
 from app.types import Digest, Generation, Page

@@ -19,6 +19,7 @@ from app.errors import Damaged
 from app.models.database import Database, open_database
 from app.models.meta import prepare
 from app.streams.hasher import Hasher
+from app.types import Redundancy
 from tests.interleavings.house import PAGE, SIZE, House, Plan, Schedule, plans, schedules
 from tests.interleavings.mutants import MUTANTS
 from tests.interleavings.scheduler import Scheduler
@@ -49,11 +50,14 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks and pages of a few bytes; nobody waits for anybody."""
     monkeypatch.setattr("app.streams.chunker.CHUNK_SIZE", SIZE)
     monkeypatch.setattr("app.streams.buffers.CHUNK_SIZE", SIZE)
+    monkeypatch.setattr("app.types._WORTH_CODING", 0)
     monkeypatch.setattr("app.streams.ingest.PAGE_CHUNKS", PAGE)
     monkeypatch.setattr("app.streams.ingest.BATCH", PAGE)
     # One after the other: what several tasks of an actor do at once is not for a test to choose.
     monkeypatch.setattr("app.streams.ingest._AT_ONCE", 1)
     monkeypatch.setattr("app.streams.dedupe._PAUSE", 0)
+    # Who stands at a point before it reads is not slow.
+    monkeypatch.setattr("app.streams.reader._HEDGE", None)
     # To look at the clock is what makes it go on: a naming is respected once, and then taken over.
     monkeypatch.setattr("app.streams.dedupe.monotonic", itertools.count().__next__)
     monkeypatch.setattr("app.upkeep.collector.FOLDERS", 1)
@@ -70,11 +74,11 @@ def explore(mongo_url: str, small: None) -> Iterator[Explore]:
         try:
             runner.run(prepare(database))
 
-            def explored(effort: settings, copies: int = 1) -> None:
+            def explored(effort: settings, *redundancies: Redundancy) -> None:
                 @effort
                 @given(plans, schedules)
                 def all_of_it(plan: Plan, schedule: Schedule) -> None:
-                    runner.run(run(House(database, hasher, copies), plan, schedule))
+                    runner.run(run(House(database, hasher, *redundancies), plan, schedule))
 
                 all_of_it()
 
@@ -88,7 +92,11 @@ def test_no_interleaving_loses_or_leaks_anything(explore: Explore) -> None:
 
 
 def test_nor_does_it_where_each_chunk_has_copies(explore: Explore) -> None:
-    explore(settings(EFFORT, max_examples=RUNS // 2), copies=2)
+    explore(settings(EFFORT, max_examples=RUNS // 2), Redundancy(1, 1), Redundancy(2, 1))
+
+
+def test_nor_where_each_chunk_is_cut_into_shards(explore: Explore) -> None:
+    explore(settings(EFFORT, max_examples=RUNS // 2), Redundancy(2, 1), Redundancy(1, 1))
 
 
 @pytest.mark.parametrize("rule", MUTANTS)

@@ -7,9 +7,11 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
-from app.models.chunks import Chunk, Chunks, Naming
+from app.models.chunk import Chunk, Naming
+from app.models.chunks import Chunks
 from app.models.database import Database
 from app.models.files import new_file_id
+from app.models.nodes import NodeEntry, Nodes
 from app.models.tallies import NodeTally, Tallies, Tally
 from app.types import Blob, ChunkRef, ContentId, Digest, File, NodeId, Page, PageRef, new_generation
 
@@ -26,6 +28,8 @@ def naming(number: int, instead_of: Chunk | None = None) -> Naming:
 
 
 async def make_live(database: Database, *numbers: int) -> None:
+    for node in NODES:
+        await Nodes(database).register(NodeEntry(node, node, "file:///" + node))
     namings = [naming(number) for number in numbers]
     won = await Chunks(database).name(namings)
     assert await Chunks(database).make_live([one for one in namings if one.digest in won]) == won
@@ -69,7 +73,7 @@ async def recount(database: Database) -> None:
     expected = Tally(files=len(files), logical=sum(file["size"] for file in files))
     for chunk in chunks:
         if chunk["refs"]:
-            expected.count_chunk(chunk["size"], [blob["node"] for blob in chunk["blobs"]])
+            Chunk.read(chunk).count(expected)
     tally = await Tallies(database).read()
     tally.nodes = {node: held for node, held in tally.nodes.items() if held != NodeTally()}
     assert tally == expected

@@ -8,7 +8,8 @@ import random
 
 import pytest
 
-from app.models.chunks import Chunk, Chunks, Naming, nodes_of
+from app.models.chunk import Chunk, Naming
+from app.models.chunks import Chunks
 from app.models.database import Database
 from app.types import new_generation
 from tests.models.builders import NODES, digest_of, make_live, naming
@@ -30,7 +31,7 @@ async def test_what_was_named_is_found(database: Database) -> None:
     assert await Chunks(database).name([wish]) == {digest_of(1)}
     chunk = await seen(database, 1)
     assert (chunk.size, chunk.state, chunk.generation, chunk.refs) == (11, "pending", wish.generation, 0)
-    assert (chunk.blobs, nodes_of(chunk)) == (wish.blobs, (NODES[1],))
+    assert (chunk.blobs, chunk.nodes) == (wish.blobs, (NODES[1],))
     assert await Chunks(database).find([digest_of(2)]) == {}
 
 

@@ -85,4 +85,4 @@ class House:
         return {document["_id"] for document in await self.database[collection].find({})}
 
     def collector(self, *, expired: bool = False) -> Collector:
-        return Collector(self.database, self.stages.cluster, 0, 0 if expired else 86_400)
+        return Collector(self.database, self.stages.reader._cluster, 0, 0 if expired else 86_400)

@@ -158,7 +158,7 @@ class Model(RuleBasedStateMachine):
     async def _check(self, *, read_data: bool, repair: bool) -> None:
         """Exactly the known damage is found, and exactly the files that it touches. None of it can be
         mended from what is on the nodes; a repair calls those chunks lost whose blobs it found bad."""
-        async with open_checker(self._house.database, self._house.stages.cluster) as checker:
+        async with open_checker(self._house.database, self._house.stages.reader._cluster) as checker:
             report = await checker.run(Silence(), read_data=read_data, repair=repair)
         bad = {digest: kind for digest, kind in self._bad.items() if read_data or kind != "blob-wrong"}
         held = self._held() | await self._held_by_uploads() | self._lingering

@@ -205,7 +205,7 @@ def test_memory_is_lent_again_when_nobody_looks_at_it(made: list[int]) -> None:
         piece = loans.lend(CHUNK_SIZE)
         piece[:3] = b"abc"
         del piece
-    assert made == [CHUNK_SIZE]
+    assert len(made) == 1
     several = [loans.lend(CHUNK_SIZE) for _ in range(3)]
     assert len(made) == 3
     del several

@@ -19,6 +19,7 @@ from app.errors import Damaged, NodeError, NodesUnavailable
 from app.models.files import new_file_id
 from app.models.ledger import Hold
 from app.nodes.cluster import Cluster
+from app.nodes.guarded import GuardedNode
 from app.streams import egress
 from app.types import Blob, ChunkRef, ContentName, Digest, File, Page, PageRef, new_generation
 from tests.conftest import OpenStore
@@ -118,9 +119,9 @@ async def with_second_copy(parts: Parts, content: bytes) -> tuple[File, Blob, Bl
     file = await store_cut(parts, content, [], 1)
     digest = Digest(hashlib.sha256(content).digest())
     (first,) = (await parts.store._chunks.find([digest]))[digest].blobs
-    nodes = list(parts.store._stages.cluster._guards)
+    nodes = list(parts.store._stages.reader._cluster._guards)
     second = Blob(next(node for node in nodes if node != first.node), digest, new_generation())
-    await parts.store._stages.cluster.write(second, content)
+    await parts.store._stages.reader._cluster.write(second, content)
     named = [{"node": blob.node, "gen": blob.generation} for blob in (first, second)]
     await parts.store._chunks._chunks.update_one({"_id": digest}, {"$set": {"blobs": named}})
     return file, first, second
@@ -181,7 +182,7 @@ async def test_a_node_that_does_not_answer_is_no_damage(open_store: OpenStore, m
         async def fail(*_: Any) -> None:
             raise NodeError("away")
 
-        monkeypatch.setattr(Cluster, "read_into", fail)
+        monkeypatch.setattr(GuardedNode, "read_into", fail)
         with pytest.raises(NodesUnavailable):
             await read(parts, file, 0, 100)
 

@@ -74,7 +74,7 @@ async def test_a_write_that_hangs_spoils_nothing_and_stalls_nobody(open_store: O
     the disk wrote late were then the bytes of a later upload."""
     first, second = os.urandom(9 * MIB), os.urandom(30 * MIB)
     async with open_store(buffer_memory=8 * MIB) as parts:
-        guards: Any = parts.store._stages.cluster._guards
+        guards: Any = parts.store._stages.reader._cluster._guards
         clock, node = FakeClock(), Hanging(guards["node2"]._behind)
         guards["node2"] = GuardedNode(node, clock=clock)
         receipts = [await _stored(parts, first, clock), await _stored(parts, second, clock)]

@@ -262,7 +262,7 @@ async def test_a_blob_is_named_before_it_is_written_and_durable_before_it_is_liv
 
         async def live_checked(self: Chunks, namings: Any) -> Any:
             for naming in namings:
-                assert len(await parts.store._stages.cluster.read(naming.blobs[0], naming.size)) == naming.size
+                assert len(await parts.store._stages.reader._cluster.read(naming.blobs[0], naming.size)) == naming.size
             steps.append("live")
             return await real_live(self, namings)
 
@@ -282,7 +282,7 @@ async def reclaim(parts: Parts, *, unlink: bool) -> None:
         await chunks._chunks.update_one({"_id": document["_id"]}, {"$set": {"state": "dead"}})
         if unlink:
             chunk = (await chunks.find([document["_id"]]))[document["_id"]]
-            await parts.store._stages.cluster.unlink(chunk.blobs)
+            await parts.store._stages.reader._cluster.unlink(chunk.blobs)
             await chunks._chunks.delete_many({"_id": document["_id"]})
 
 
@@ -316,7 +316,7 @@ async def test_an_upload_whose_bytes_are_gone_asks_for_them_again(open_store: Op
 async def test_a_failed_write_is_placed_elsewhere(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     content = os.urandom(9 * MIB)
     async with open_store() as parts:
-        node = parts.store._stages.cluster._guards["node2"]._behind  # type: ignore[index]
+        node = parts.store._stages.reader._cluster._guards["node2"]._behind  # type: ignore[index]
         monkeypatch.setattr(node, "write", fail_with(NodeError("broken")))
         receipt = await put(parts, content)
         assert await get(parts, receipt) == content

@@ -179,7 +179,7 @@ async def test_an_abandoned_copy_is_dropped(open_store: OpenStore, tmp_path: Pat
         (document,) = await store.database["chunks"].find({})
         chunk = (await chunks.find([document["_id"]]))[document["_id"]]
         copy = Blob(chunk.blobs[0].node, chunk.digest, new_generation())
-        assert await chunks.name_copy(chunk, copy)
+        assert await chunks.name_added(chunk, [copy])
         await store.cluster.write(copy, b"x")
         assert (await store.gc(grace=100)).copies == 0
         assert len(store.blobs()) == 2
@@ -192,7 +192,7 @@ async def test_a_blob_moves_to_another_node(open_store: OpenStore, tmp_path: Pat
     async with upkept(open_store, tmp_path) as store:
         content = os.urandom(3 * MIB)
         (file,) = await store.put(content)
-        mover = Mover(store.database, store.cluster)
+        mover = Mover(store.database, store.cluster, store.parts.store._stages.hasher)
         chunks = Chunks(store.database)
         ids = [document["_id"] for document in await store.database["chunks"].find({})]
         for chunk in (await chunks.find(ids)).values():

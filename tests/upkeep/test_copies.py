@@ -14,7 +14,7 @@ import pytest
 from app.errors import NodeError, NodesUnavailable
 from app.models.nodes import Nodes
 from app.nodes.directory import DirectoryNode
-from app.streams import egress
+from app.streams import reader
 from app.types import Blob, NodeId
 from tests.conftest import OpenStore
 from tests.models.builders import recount
@@ -161,7 +161,7 @@ async def test_a_copy_that_keeps_us_waiting_is_not_waited_for(
     open_store: OpenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen to fail, by its time limit, when only one copy was read at a time."""
-    monkeypatch.setattr(egress, "_HEDGE", 0.01)
+    monkeypatch.setattr(reader, "_HEDGE", 0.01)
     never = asyncio.Event()
     real = DirectoryNode.read_into
 

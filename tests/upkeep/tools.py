@@ -65,4 +65,4 @@ class Upkept:
 async def upkept(open_store: OpenStore, tmp_path: Path, **settings: Any) -> AsyncIterator[Upkept]:
     async with open_store(gc_interval=0, **settings) as parts:
         stages = parts.store._stages
-        yield Upkept(parts, stages.ledger._database, stages.cluster, tmp_path / "data" / "nodes")
+        yield Upkept(parts, stages.ledger._database, stages.reader._cluster, tmp_path / "data" / "nodes")
