@@ -98,6 +98,7 @@ def test_nodes_are_lost(start_server: StartServer, tmp_path: Path, case: Case, h
         eventually(lambda: house.states() == {"active": NODES - case.losses, "down": case.losses})
 
         for node in lost:
+            node.kill()
             assert command("node", "remove", node_id(node.url), "--lost", *house.where).returncode == 0
         if case.fresh:
             house.nodes += stack.enter_context(node_servers(tmp_path / "fresh", case.fresh))
