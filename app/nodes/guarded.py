@@ -72,6 +72,9 @@ _SOUNDING = 5.0
 _PROMPT = 0.2
 """Seconds without an answer to any call, after which other copies are read first."""
 
+_SURE = 1.0
+"""Seconds for which a node is taken for the one that it said it is, where blobs are listed."""
+
 _PAUSE = 0.05
 """Seconds, at the most, before the second try; twice as many before the third."""
 
@@ -124,7 +127,7 @@ class GuardedNode(Node):
         self._record = Record(self.id)
         self._distance = Distance()
         self._full = False
-        self._full_until = 0.0
+        self._full_until = self._sure_until = 0.0
         self._has_reserve = True
         self._use: Use = "active"
         self._waking: Timer | None = None
@@ -158,10 +161,12 @@ class GuardedNode(Node):
         return await self._guarded("list_blobs", lambda: self._listed(first_byte))
 
     async def _listed(self, first_byte: int) -> list[Stored]:
-        try:
-            await self._verify()
-        except ConfigError as error:
-            raise NodeError(error.message) from error
+        if self._clock.time() >= self._sure_until:
+            try:
+                await self._verify()
+            except ConfigError as error:
+                raise NodeError(error.message) from error
+            self._sure_until = self._clock.time() + _SURE
         return await self._behind.list_blobs(first_byte)
 
     async def quarantine(self, blob: Blob) -> None:

@@ -107,7 +107,10 @@ class Repair:
         if bad not in useless:
             return bad in inspection.of_kind("good")
         if inspection.data is not None:
-            mended = await self._mover.replace(chunk, useless, self._instead_of(useless, chunk))
+            # A disk that refuses writes is tried again at times: then others do it.
+            mended = await self._mover.replace(chunk, useless, self._instead_of(useless, chunk)) or (
+                await self._mover.replace(chunk, useless, self._elsewhere(len(useless), chunk))
+            )
         elif len(chunk.blobs) - len(useless) < chunk.redundancy.needed:
             left = inspection.of_kind("good", "unreachable")
             mended = await self._mending.lose(chunk, left) and await self._heal(chunk.digest)
@@ -121,8 +124,11 @@ class Repair:
         """Where good blobs go: to the nodes of the bad ones, if they take writes."""
         nodes = [blob.node for blob in useless if self._cluster.takes_writes(blob.node)]
         if lacking := len(useless) - len(nodes):
-            nodes += self._cluster.place(chunk.digest, lacking, beside=chunk.nodes)
+            nodes += self._elsewhere(lacking, chunk)
         return nodes
+
+    def _elsewhere(self, count: int, chunk: Chunk) -> Sequence[NodeId]:
+        return self._cluster.place(chunk.digest, count, beside=chunk.nodes)
 
     async def _heal(self, digest: Digest) -> bool:
         """Write a lost chunk again, from what is left of it or from any copy that is still on a node."""
