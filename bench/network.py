@@ -24,7 +24,7 @@ import click
 
 from bench.http import MIB, Client, HttpError
 from bench.proxy import Proxy
-from bench.server import TOKEN, ServerFailed, running_node, running_server
+from bench.server import NODE_TOKEN, ServerFailed, running_nodes, running_server
 from bench.workspace import NoSpace, workspace
 
 _READERS = 2
@@ -96,9 +96,10 @@ def main(seconds: float, rounds: int, parent: Path | None) -> None:
 @contextmanager
 def _started(folder: Path) -> Iterator[House]:
     with ExitStack() as stack:
-        hurt, *others = (stack.enter_context(running_node(folder / f"node{number}")) for number in range(_NODES))
+        folders = (folder / f"node{number}" for number in range(_NODES))
+        hurt, *others = (node.url for node in stack.enter_context(running_nodes(*folders)))
         proxy = stack.enter_context(closing(Proxy(urlsplit(hurt).port or 0)))
-        flags = {"nodes": ",".join([proxy.url, *others]), "node-token": TOKEN}
+        flags = {"nodes": ",".join([proxy.url, *others]), "node-token": NODE_TOKEN}
         rates = {f"rate-{kind}": "100000000/minute" for kind in ("api", "upload", "download")}
         words = (word for name, value in (flags | rates).items() for word in (f"--{name}", value))
         server = stack.enter_context(running_server(folder, *words))

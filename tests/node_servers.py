@@ -6,11 +6,12 @@ import json
 import os
 import secrets
 import signal
+import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ TOKEN = "the-token-of-the-tests"
 class NodeServer:
     """`mini-s3 node serve` on a free port; on the same one when it is started again."""
 
-    def __init__(self, directory: Path, token: str = TOKEN) -> None:
+    def __init__(self, directory: Path, *flags: str) -> None:
         self.directory = directory
-        self._token = token
+        self._flags = flags
         self.port = 0
         self._log = directory.with_name(f"{directory.name}-{secrets.token_hex(4)}.log")
         self.start()
@@ -37,12 +38,12 @@ class NodeServer:
         ours = {name: value for name, value in os.environ.items() if not name.startswith("MINI_S3_")}
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "app", *words],
+                [sys.executable, "-m", "app", *words, *self._flags],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**ours, "MINI_S3_NODE_TOKEN": self._token},
+                env={**ours, "MINI_S3_NODE_TOKEN": TOKEN},
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline().strip()
@@ -87,8 +88,8 @@ class NodeServer:
 
 
 @contextmanager
-def node_server(directory: Path) -> Iterator[NodeServer]:
-    server = NodeServer(directory)
+def node_server(directory: Path, *flags: str) -> Iterator[NodeServer]:
+    server = NodeServer(directory, *flags)
     try:
         yield server
     finally:
@@ -113,18 +114,8 @@ def node_id(url: str) -> str:
     return url.removeprefix("http://").replace(".", "-").replace(":", "-")
 
 
-async def claimed(server: NodeServer, node_id: str = "n") -> HttpNode:
+async def claimed(server: NodeServer, node_id: str = "n", trust: ssl.SSLContext | None = None) -> HttpNode:
     """The node of this name there, which the server's directory becomes."""
-    site = HttpSite(server.url, TOKEN)
+    site = HttpSite(server.url, TOKEN, trust)
     await site.claim(json.dumps({"id": node_id}).encode())
     return site.open(NodeId(node_id))
-
-
-@asynccontextmanager
-async def http_node(directory: Path) -> AsyncIterator[HttpNode]:
-    with node_server(directory) as server:
-        node = await claimed(server)
-        try:
-            yield node
-        finally:
-            await node.close()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from app.api.views import View
+from app.models.nodes import NodeEntry
 from app.models.runs import Collected
 from app.models.tallies import NodeTally
 from app.nodes.cluster import NodeStatus
@@ -147,13 +149,44 @@ def usage_view(groups: Sequence[Group], total: Group) -> View:
     return {"groups": list(map(view, groups)), "total": view(total)}
 
 
-def node_lines(rows: Sequence[tuple[NodeStatus, NodeTally, str]]) -> list[str]:
-    cells = [("NODE", "STATE", "CHUNKS", "BYTES", "FREE", "WHERE")]
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """What is wanted of a node, how it is, and what it holds."""
+
+    entry: NodeEntry
+    status: NodeStatus
+    held: NodeTally
+
+
+def node_lines(rows: Sequence[NodeRow]) -> list[str]:
+    cells = [("NODE", "STATE", "ZONE", "WEIGHT", "CHUNKS", "BYTES", "FREE", "WHERE")]
     cells += [
-        (status.id, status.state, f"{held.chunks:,}", size(held.bytes), size(status.free), location)
-        for status, held, location in rows
+        (
+            row.entry.id,
+            row.status.state,
+            row.entry.zone or "-",
+            f"{row.entry.weight:g}",
+            f"{row.held.chunks:,}",
+            size(row.held.bytes),
+            size(row.status.free),
+            row.entry.location,
+        )
+        for row in rows
     ]
-    return _columns(cells, left=2)
+    return _columns(cells, left=3)
+
+
+def node_view(row: NodeRow) -> View:
+    return {
+        "id": row.entry.id,
+        "state": row.status.state,
+        "zone": row.entry.zone,
+        "weight": row.entry.weight,
+        "chunks": row.held.chunks,
+        "bytes": row.held.bytes,
+        "free": row.status.free,
+        "location": row.entry.location,
+    }
 
 
 def _columns(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:

@@ -32,6 +32,7 @@ from typing import Any, TypeVar
 
 from app.errors import BlobDamaged, BlobMissing, ConfigError, NodeDown, NodeError, NodeFull, NodeHung
 from app.logs import get_logger
+from app.models.nodes import Use
 from app.nodes.base import Node, Space, Stored
 from app.nodes.breaker import Breaker, Tickets
 from app.nodes.deadlines import Clock, Deadlines, Timer
@@ -80,11 +81,20 @@ _PAUSE = 0.05
 _FULL = 5.0
 """Seconds for which a node that was full is passed over before a write may try it again."""
 
+_RESERVE, _LEAST_RESERVE = 1 << 30, 16 << 20
+"""Bytes that are to stay free where there is much room, and where there is less."""
+
 _CLOSING = 5.0
 """Seconds that calls under way get when the node is closed."""
 
 _DOUBT = 3
 """Failures in a row of calls that do not write, after which the node is asked how it is."""
+
+
+def reserve(total: int) -> int:
+    """Bytes below which a node of that size counts as full: a hundredth of it, within the bounds above. A
+    very small disk keeps most of its room: a sixteenth of it is enough."""
+    return min(max(min(total // 100, _RESERVE), _LEAST_RESERVE), total // 16)
 
 
 async def _nobody_asks() -> None:
@@ -117,6 +127,8 @@ class GuardedNode(Node):
         self._record = Record(self.id)
         self._full = False
         self._full_until = self._sure_until = 0.0
+        self._has_reserve = True
+        self._use: Use = "active"
         self._waking: Timer | None = None
         self._letting_write: Timer | None = None
         self._sounding: asyncio.Task[None] | None = None
@@ -154,7 +166,11 @@ class GuardedNode(Node):
         await self._guarded("quarantine", lambda: self._behind.quarantine(blob))
 
     async def space(self) -> Space:
-        return await self._guarded("space", self._behind.space)
+        """Remembers whether there is more than the reserve: without, the node counts as full."""
+        space = await self._guarded("space", self._behind.space)
+        self._has_reserve = space.free >= reserve(space.total)
+        self._show()
+        return space
 
     async def close(self) -> None:
         """Calls that hang are left to themselves."""
@@ -176,13 +192,19 @@ class GuardedNode(Node):
     def state(self) -> NodeState:
         if "open" in (self._breaker.state, self._writing.state):
             return "down"
-        return "full" if self._full else "active"
+        return "full" if self._full or not self._has_reserve else self._use
+
+    def use_as(self, use: Use) -> None:
+        """What people want of it. Calls go on whatever it is, writes too, which were placed before."""
+        if use != self._use:
+            self._use = use
+            self._show()
 
     @property
     def takes_writes(self) -> bool:
-        """Whether a new blob may be placed here: the node works, and is not known to have no room."""
-        has_room = not self._full or self._clock.time() >= self._full_until
-        return self._breaker.admits and self._writing.admits and has_room
+        """Whether a new blob may be placed here: it is wanted, the node works, and has room for all that is known."""
+        has_room = self._has_reserve and (not self._full or self._clock.time() >= self._full_until)
+        return self._use == "active" and self._breaker.admits and self._writing.admits and has_room
 
     @property
     def is_prompt(self) -> bool:

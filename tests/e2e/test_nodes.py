@@ -6,8 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import StartServer
 from tests.e2e.helpers import MIB, command, result_of
+from tests.support import eventually
 
 
 def test_a_disk_is_lost_and_the_store_goes_on_without_it(start_server: StartServer, tmp_path: Path) -> None:
@@ -43,3 +46,56 @@ def test_a_disk_is_lost_and_the_store_goes_on_without_it(start_server: StartServ
     for blob in disks["disk1"].glob("??/*"):
         blob.unlink()
     assert server.client.get(f"/api/files/{file_id}").content == content
+
+
+def test_nodes_come_and_go_under_a_server(start_server: StartServer, tmp_path: Path) -> None:
+    server = start_server(nodes=tmp_path / "one", placement="consistent-hash")
+    where = ("--mongo-url", server.mongo_url, "--mongo-database", server.mongo_database)
+
+    def states() -> dict[str, str]:
+        return {node["id"]: node["state"] for node in server.client.get("/api/stats").json()["nodes"]}
+
+    added = command("node", "add", tmp_path / "two", "--weight", 3, "--zone", "rack2", *where)
+    assert (added.returncode, added.stdout) == (0, "two\n")
+    eventually(lambda: states() == {"one": "active", "two": "active"})
+    content = os.urandom(20 * MIB)
+    file_id = server.upload(content)["fileId"]
+    listed = {node["id"]: node for node in result_of("node", "list", *where)["nodes"]}
+    assert [(listed[node]["weight"], listed[node]["zone"]) for node in ("one", "two")] == [(1, ""), (3, "rack2")]
+    held = listed["two"]["chunks"]
+    assert 0 < listed["one"]["chunks"] < held
+
+    drained = command("node", "drain", "two", *where)
+    assert drained.stdout == f"two gets no new chunks. It holds {held} chunks of files.\n"
+    eventually(lambda: states() == {"one": "active", "two": "draining"})
+    server.upload(os.urandom(4 * MIB))
+    after = command("node", "list", *where).stdout.splitlines()
+    assert [line.split()[:5] for line in after[1:]] == [
+        ["one", "active", "-", "1", str(24 - held)],
+        ["two", "draining", "rack2", "3", str(held)],
+    ]
+    for words, reason in (
+        (("remove", "two"), f"two holds {held} chunks, and gets no new ones now. `mini-s3 node drain two`"),
+        (("remove", "two", "--lost"), "two is not lost: it answers at"),
+        (("set", "three", "--weight", 1), "knows no node three"),
+        (("set", "two", "--weight", 0), "weighs more than 0"),
+        (("set", "two"), "Say what is to change"),
+        (("add", "ftp://host"), "no node can be there"),
+    ):
+        refused = command("node", *words, *where)
+        assert (refused.returncode, reason in refused.stderr) == (2, True), refused.stderr
+    assert server.client.get(f"/api/files/{file_id}").content == content
+
+    server.client.delete(f"/api/files/{file_id}")
+    eventually(lambda: result_of("gc", "--grace", 0, *where)["chunksRemoved"] == 20)
+    assert command("node", "remove", "two", *where).returncode == 0
+    eventually(lambda: states() == {"one": "active"})
+    assert result_of("check", "--read-data", *where)["clean"]
+
+
+def test_a_store_with_too_few_nodes_for_its_redundancy_does_not_start(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    with pytest.raises(RuntimeError, match=r"on 6 nodes, and the store knows 1\. Name more"):
+        start_server(nodes=tmp_path / "one", redundancy="ec:4+2")
+    start_server(nodes=tmp_path / "one", redundancy="ec:4+2", degraded_writes="yes").stop()

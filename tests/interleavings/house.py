@@ -19,6 +19,7 @@ from app.models.database import Database
 from app.models.files import Files
 from app.models.ledger import Ledger
 from app.models.mending import Mending
+from app.models.nodes import NodeEntry, Nodes
 from app.models.pages import Pages
 from app.store.store import Store
 from app.streams.buffers import BufferPool
@@ -129,7 +130,10 @@ class House:
         self.deleted: set[FileId] = set()
 
     async def begin(self, plan: Plan) -> None:
-        await asyncio.gather(*(self.database[name].delete_many({}) for name in COLLECTIONS))
+        await asyncio.gather(
+            *(self.database[name].delete_many({}) for name in COLLECTIONS),
+            *(Nodes(self.database).register(NodeEntry(node.id, node.id, f"memory:{node.id}")) for node in self.nodes),
+        )
         self.kept, self.doomed, _ = await asyncio.gather(
             self.put(KEPT),
             self.put(DOOMED),
