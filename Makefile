@@ -9,6 +9,8 @@ ARGS   ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
+# Otherwise each of the hundreds of processes that tests start would compile the source anew.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help run demo memory collect micro nodes redundancy metadata network scale bench test sanitize check clean
 
 # An environment knows the folder that it was made in; a copied one must not be used.
@@ -70,7 +72,7 @@ bench: .venv-bench/.ready
 	@exec .venv-bench/bin/python -m bench.compare $(ARGS)
 
 test: .venv-dev/.ready
-	@exec .venv-dev/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@exec .venv-dev/bin/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 sanitize: .venv-dev/.ready
 	@set -e; python=.venv-dev/bin/python; built=.venv-dev/lanes-sanitized.so; \

@@ -25,6 +25,8 @@ from tests.support import Databases, Server, eventually, running
 MOST_DISK = 4 << 30
 """Bytes that a run of all tests has on disk at the most, and some to spare."""
 
+MEMORY = Path("/dev/shm")
+
 shared: dict[str, subprocess.Popen[bytes]] = {}
 """The databases of all tests, by what they are."""
 
@@ -55,8 +57,18 @@ def sockets() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def mongo_url(sockets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    data = tmp_path_factory.mktemp("mongo")
+def shared_data(sockets: Path) -> Iterator[Path]:
+    """Where the databases of all tests keep what none of these looks for on a disk: in memory, where there
+    is enough, for they sync after each write, and most tests would wait for that most of the time."""
+    room = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MOST_DISK
+    with tempfile.TemporaryDirectory(prefix="ms3-", dir=MEMORY if room else sockets) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(scope="session")
+def mongo_url(sockets: Path, shared_data: Path) -> Iterator[str]:
+    data = shared_data / "mongo"
+    data.mkdir()
     with running(mongod.program(mongod.find_binary(), data, sockets, data / "log")) as shared["mongod"]:
         url = mongod.url(sockets)
         with pymongo.MongoClient(url) as client:
@@ -66,8 +78,9 @@ def mongo_url(sockets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="session")
-def redis_url(sockets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    data = tmp_path_factory.mktemp("redis")
+def redis_url(sockets: Path, shared_data: Path) -> Iterator[str]:
+    data = shared_data / "redis"
+    data.mkdir()
     binary = redis_server.find_binary()
     assert binary is not None
     with running(redis_server.program(binary, data, sockets, data / "log")) as shared["Redis"]:

@@ -5,6 +5,7 @@ meta: {_id: "store", version, store}
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 
 from app.errors import ConfigError
@@ -37,7 +38,7 @@ async def prepare(database: Database, *, create: bool = True) -> str:
     if document["version"] != VERSION:
         version = document["version"]
         raise ConfigError(f"The database has format {version}; this Mini-S3 reads and writes format {VERSION} only.")
-    for collection in (Files(database), Pages(database), Chunks(database), Uploads(database), Tallies(database)):
-        await collection.create_indexes()
+    collections = (Files(database), Pages(database), Chunks(database), Uploads(database), Tallies(database))
+    await asyncio.gather(*(collection.create_indexes() for collection in collections))
     store: str = document["store"]
     return store

@@ -22,6 +22,10 @@ _ROOM = 16 << 20
 """Bytes free from which a node that was full counts as active again before a write has proved it."""
 
 
+_FAR, _FAR_AT_LEAST = 2.0, 0.01
+"""A node is far where reads take so many times as long as on the nearest one, and so many seconds more."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
     """`health` is None for a node that is not open in this process."""
@@ -150,15 +154,15 @@ class Cluster:
         return ()
 
     def by_readiness(self, blobs: Sequence[Blob], redundancy: Redundancy) -> list[Blob]:
-        """The blobs of a chunk, those first that are most likely to be read at once; shards that need no
-        decoding before parities; else in turn."""
+        """The blobs of a chunk, those first that are most likely to be read at once: on nodes that answer,
+        and among these on near ones. Shards that need no decoding come before parities; else it is in turn."""
         turn = next(self._reading_turn)
         turned = [blobs[(turn + number) % len(blobs)] for number in range(len(blobs))]
-        return sorted(turned, key=lambda blob: (not self._answers(blob.node), _is_parity(blob, redundancy)))
-
-    def _answers(self, node_id: NodeId) -> bool:
-        guard = self._guards.get(node_id)
-        return guard is not None and guard.is_prompt
+        prompt = {blob: guard.distance for blob in turned if (guard := self._guards.get(blob.node)) and guard.is_prompt}
+        near = _FAR * min(prompt.values(), default=0.0) + _FAR_AT_LEAST
+        return sorted(
+            turned, key=lambda blob: (blob not in prompt, prompt.get(blob, 0.0) > near, _is_parity(blob, redundancy))
+        )
 
     async def list_blobs(self, node: NodeId, first_byte: int) -> Sequence[Stored]:
         """As `Node.list_blobs`."""

@@ -36,7 +36,7 @@ from app.models.nodes import Use
 from app.nodes.base import Node, Space, Stored
 from app.nodes.breaker import Breaker, Tickets
 from app.nodes.deadlines import Clock, Deadlines, Timer
-from app.nodes.health import Call, Health, NodeState, Record, show
+from app.nodes.health import Call, Distance, Health, NodeState, Record, show
 from app.nodes.silence import Silence
 from app.types import Blob
 
@@ -125,6 +125,7 @@ class GuardedNode(Node):
         self._failures = 0
         self._silence = Silence(self._clock, self._ask_for_a_sign)
         self._record = Record(self.id)
+        self._distance = Distance()
         self._full = False
         self._full_until = self._sure_until = 0.0
         self._has_reserve = True
@@ -144,7 +145,13 @@ class GuardedNode(Node):
             self._show()
 
     async def read_into(self, blob: Blob, buffer: memoryview) -> None:
-        await self._guarded("read", lambda: self._behind.read_into(blob, buffer))
+        began = self._clock.time()
+        try:
+            await self._guarded("read", lambda: self._behind.read_into(blob, buffer))
+        except asyncio.CancelledError:
+            self._distance.took_longer(self._clock.time() - began, self._clock.time())
+            raise
+        self._distance.took(self._clock.time() - began, self._clock.time())
 
     async def unlink(self, blobs: Sequence[Blob]) -> None:
         await self._guarded("unlink", lambda: self._behind.unlink(blobs))
@@ -210,6 +217,11 @@ class GuardedNode(Node):
     def is_prompt(self) -> bool:
         """Whether a blob is likely to be read here at once: it works, and keeps nobody waiting just now."""
         return self.state != "down" and self._silence.seconds < _PROMPT
+
+    @property
+    def distance(self) -> float:
+        """The seconds that reads take here, as far as is known."""
+        return self._distance.seconds(self._clock.time())
 
     @property
     def health(self) -> Health:

@@ -21,6 +21,9 @@ _BREAKER: tuple[BreakerState, ...] = ("closed", "half-open", "open")
 _WINDOW = 60.0
 """Seconds of a window; quantiles are over the present one and the one before."""
 
+_NEWS = 1 / 16
+"""What a reading counts in the average of those before it."""
+
 _LEAST, _STEP, _BUCKETS = 1e-4, 1.25, 64
 """Durations are told apart in steps of a quarter, from 0.1 ms to two minutes."""
 
@@ -75,6 +78,26 @@ def _quantile(counts: Sequence[int], share: float) -> float | None:
         if count and seen >= wanted:
             return round(_LEAST * _STEP ** (step + 1), 6)
     return None
+
+
+class Distance:
+    """How far away a node is: the seconds that its reads took lately, on average, where it was read
+    lately. Otherwise it counts as near, so that one which was far is tried again."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._told = float("-inf")
+
+    def took(self, seconds: float, now: float) -> None:
+        self._seconds = self.seconds(now) + (seconds - self.seconds(now)) * _NEWS if self.seconds(now) else seconds
+        self._told = now
+
+    def took_longer(self, seconds: float, now: float) -> None:
+        """Whoever read would not wait any longer."""
+        self.took(max(seconds, self.seconds(now)), now)
+
+    def seconds(self, now: float) -> float:
+        return self._seconds if now - self._told < _WINDOW else 0.0
 
 
 class Record:

@@ -10,7 +10,6 @@ from urllib.parse import unquote, urlsplit
 from app.errors import ConfigError
 from app.nodes.base import Site
 from app.nodes.directory_site import DirectorySite
-from app.nodes.http_site import HttpSite
 
 
 def site_of(url: str, token: str = "", trust: SSLContext | None = None) -> Site:
@@ -30,6 +29,8 @@ def site_of(url: str, token: str = "", trust: SSLContext | None = None) -> Site:
             raise ConfigError(f"{url}: the path of a file URL begins with a third slash, as in file:///mnt/disk1.")
         return DirectorySite(Path(unquote(parts.path)))
     if parts.scheme in ("http", "https"):
+        from app.nodes.http_site import HttpSite  # noqa: PLC0415 - its client takes a tenth of a second to import
+
         return HttpSite(url, token, trust)
     if parts.scheme == "s3":
         return _bucket(url)

@@ -22,7 +22,7 @@ from app.upkeep.pace import Pace, Silence
 log = get_logger(__name__)
 
 _TICK = 1.0
-"""Seconds between two looks at what there is to release."""
+"""Seconds between two looks at what there is to release, where the interval is not shorter."""
 
 _LEASE = 30.0
 _RENEW = 10.0
@@ -42,6 +42,7 @@ class Schedule:
         self._runs = runs
         self._collector = collector
         self._interval = interval
+        self._tick = min(_TICK, interval or _TICK)
         self._holder = secrets.token_hex(8)
         self._leading = False
 
@@ -68,7 +69,7 @@ class Schedule:
     async def _work(self) -> None:
         due = swept = float("-inf")
         while True:
-            await asyncio.sleep(_TICK)
+            await asyncio.sleep(self._tick)
             if not self._leading:
                 continue
             try:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from app.errors import BlobDamaged, BlobMissing, ConfigError, NodeDown, NodeError, NodeFull, NodeHung
+from app.nodes.cluster import Cluster
 from app.nodes.guarded import TERMS, GuardedNode
-from app.types import Blob, Digest, NodeId, new_generation
+from app.types import Blob, Digest, NodeId, Redundancy, new_generation
 from tests.conformance.clock import FakeClock, settle
 from tests.conformance.nodes import FaultyNode, MemoryNode
 
@@ -478,3 +479,30 @@ async def test_a_write_that_is_left_may_go_on_reading() -> None:
         assert isinstance(task.exception(), NodeHung)
         going.set()
     assert seen == [b"x"]
+
+
+async def test_near_nodes_are_read_first_and_far_ones_tried_again_later() -> None:
+    """A read that nobody waited for counts as well. Seen to fail when copies were read in turn."""
+    clock = FakeClock()
+    near, far = (FaultyNode(MemoryNode(name)) for name in ("near", "far"))
+    guards = {node.id: GuardedNode(node, clock=clock) for node in (near, far)}
+    cluster = Cluster(guards.values())
+    blobs = [Blob(node, Digest(b"d" * 32), new_generation()) for node in guards]
+    for blob in blobs:
+        await cluster.write(blob, b"x")
+
+    def first() -> set[str]:
+        return {cluster.by_readiness(blobs, Redundancy(1, 1))[0].node for _ in range(4)}
+
+    assert first() == {"near", "far"}
+    answering = far.faults.answering = asyncio.Event()
+    reading = asyncio.ensure_future(cluster.read(blobs[1], 1))
+    await clock.advance(0.1)
+    reading.cancel()
+    await asyncio.wait([reading])
+    answering.set()
+    await cluster.read(blobs[0], 1)
+    await cluster.read(blobs[1], 1)
+    assert first() == {"near"}
+    await clock.advance(61)
+    assert first() == {"near", "far"}

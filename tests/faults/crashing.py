@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import os
 import random
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,10 +14,13 @@ from typing import Any
 
 import httpx
 
+from app.cli.upkeep import _check, _collect
+from app.embedded.process import identify
+from app.models.runs import Collected
+from app.settings import Settings, load_settings
+from app.upkeep.findings import Report
 from tests.faults.tools import MIB, read_back
 from tests.support import Server, eventually
-
-WORK = ("uploadsEnded", "pagesReleased", "chunksRemoved", "copiesDropped", "unnamedBlobsRemoved", "chunksLeft")
 
 
 @dataclass
@@ -40,8 +41,8 @@ class Load:
 
     def run(self, clients: int = 3) -> None:
         """Work until the worker that serves now is gone."""
-        pids = eventually(self.server.worker_pids)
-        self.run_while(lambda: self.server.worker_pids() == pids, clients)
+        workers = {identify(pid) for pid in eventually(self.server.worker_pids)}
+        self.run_while(lambda: all(worker and identify(worker.pid) == worker for worker in workers), clients)
 
     def run_while(self, going: Callable[[], bool], clients: int) -> None:
         with ThreadPoolExecutor(clients) as pool:
@@ -81,13 +82,19 @@ class Load:
             self.unsure.discard(goes)
 
 
-def upkeep(server: Server, name: str, *words: object) -> Any:
-    """Run a command on the server's store; its exit code must be 0."""
-    outside = ("--mongo-url", server.mongo_url, "--mongo-database", server.mongo_database) if server.mongo_url else ()
-    command = [sys.executable, "-m", "app", name, "--data-dir", server.data_dir, *outside, "--json", *words]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout)
+def collect(server: Server, **settings: float) -> Collected:
+    """What `mini-s3 gc` does beside the server, without the start of a process."""
+    return asyncio.run(_collect(_settings(server, **settings), dry_run=False))
+
+
+def check(server: Server) -> Report:
+    """What `mini-s3 check --read-data` does."""
+    return asyncio.run(_check(_settings(server), read_data=True, repair=False, force=False))
+
+
+def _settings(server: Server, **settings: Any) -> Settings:
+    outside = {"mongo_url": server.mongo_url, "mongo_database": server.mongo_database} if server.mongo_url else {}
+    return load_settings({"data_dir": server.data_dir} | outside | settings)
 
 
 def check_what_was_promised(load: Load) -> None:
@@ -99,11 +106,10 @@ def check_what_was_promised(load: Load) -> None:
         assert server.client.get(f"/api/files/{file_id}").status_code == 404
     listed = {file["id"] for file in server.client.get("/api/files?limit=1000").json()["files"]}
     assert set(load.kept) <= listed
-    upkeep(server, "gc", "--grace", 0, "--upload-expiry", 0)
-    assert upkeep(server, "check", "--read-data")["findings"] == []
-    again = upkeep(server, "gc", "--grace", 0, "--upload-expiry", 0)
-    assert {name: again[name] for name in WORK} == dict.fromkeys(WORK, 0)
+    collect(server, grace=0, upload_expiry=0)
+    assert check(server).findings == []
+    assert not collect(server, grace=0, upload_expiry=0).found_work
     for file_id in listed:
         server.client.delete(f"/api/files/{file_id}")
-    upkeep(server, "gc", "--grace", 0)
+    collect(server, grace=0)
     assert not list((server.data_dir / "nodes").glob("*/??/*"))

@@ -98,7 +98,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     disk = DISK.format(nodes=str(tmp_path / "data" / "nodes"), control=str(tmp_path / "faults"))
     (tmp_path / "sitecustomize.py").write_text(disk)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    server = Server(tmp_path, grace=0, gc_interval=0.5, **GENEROUS)
+    server = Server(tmp_path, grace=0, gc_interval=0.1, **GENEROUS)
     try:
         yield server
     finally:
