@@ -12,6 +12,7 @@ from app.models.chunks import Chunks
 from app.models.database import Database
 from app.models.files import Files
 from app.models.pages import Pages
+from app.models.suspects import Suspects
 from app.models.tallies import Tallies
 from app.models.uploads import Uploads
 
@@ -37,7 +38,7 @@ async def prepare(database: Database, *, create: bool = True) -> str:
     if document["version"] != VERSION:
         version = document["version"]
         raise ConfigError(f"The database has format {version}; this Mini-S3 reads and writes format {VERSION} only.")
-    for collection in (Files(database), Pages(database), Chunks(database), Uploads(database), Tallies(database)):
-        await collection.create_indexes()
+    for model in (Files, Pages, Chunks, Uploads, Tallies, Suspects):
+        await model(database).create_indexes()
     store: str = document["store"]
     return store
