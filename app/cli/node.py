@@ -11,6 +11,7 @@ import click
 
 from app.cli.options import WHICH_STORE, configured, settings_options
 from app.cli.reports import node_lines
+from app.cli.tending import drain, rebalance
 from app.errors import ConfigError
 from app.models.nodes import Nodes
 from app.models.tallies import NodeTally, Tallies
@@ -25,6 +26,10 @@ from app.types import NodeId
 @click.group()
 def node() -> None:
     """Storage nodes: list them, take one out of the store, serve one to other machines."""
+
+
+node.add_command(drain)
+node.add_command(rebalance)
 
 
 @node.command()

@@ -58,7 +58,7 @@ class Rebalance(Chore):
 
     @property
     def parameters(self) -> Parameters:
-        return {"redundancy": str(self._redundancy) if self._redundancy else None}
+        return parameters_of(self._redundancy)
 
     async def look(self) -> None:
         await super().look()
@@ -149,3 +149,14 @@ def _mean(tally: Tally) -> float:
     """Bytes of a blob, on average."""
     blobs = sum(held.chunks for held in tally.nodes.values())
     return sum(held.bytes for held in tally.nodes.values()) / blobs if blobs else 1.0
+
+
+def parameters_of(redundancy: Redundancy | None) -> Parameters:
+    """What a rebalance is asked for with."""
+    return {"redundancy": str(redundancy) if redundancy else None}
+
+
+def redundancy_of(parameters: Parameters) -> Redundancy | None:
+    """The redundancy that one was asked for."""
+    text = parameters.get("redundancy")
+    return Redundancy.parse(text) if text else None

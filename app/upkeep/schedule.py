@@ -22,11 +22,11 @@ from app.errors import MiniS3Error
 from app.logs import get_logger
 from app.models.leases import Lease
 from app.models.runs import Runs
-from app.models.tasks import Parameters, Task
-from app.types import Redundancy
+from app.models.tasks import Task
 from app.upkeep.collector import Collector
 from app.upkeep.holding import Keeper
 from app.upkeep.pace import Pace, Silence
+from app.upkeep.rebalance import redundancy_of
 from app.upkeep.tending import Tending
 
 log = get_logger(__name__)
@@ -159,15 +159,9 @@ class Schedule:
         _told(await self._tending.walk(self._tending.scrub(self._wishes.scrub_days)))
 
 
-def redundancy_of(parameters: Parameters) -> Redundancy | None:
-    """The redundancy that a rebalance was asked for, if one was."""
-    text = parameters.get("redundancy")
-    return Redundancy.parse(text) if text else None
-
-
 def _told(task: Task | None) -> Task | None:
     """The task, after a line in the log if anything was done."""
     if task and (task.done.chunks or task.done.waiting):
         counts = {"chunks": task.done.chunks, "bytes": task.done.bytes, "found": task.done.findings}
-        log.info(f"{task.kind} round over", blobs=task.done.blobs, waiting=dict(task.done.waiting), **counts)
+        log.info("round over", kind=task.kind, blobs=task.done.blobs, waiting=dict(task.done.waiting), **counts)
     return task
