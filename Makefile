@@ -9,7 +9,7 @@ ARGS   ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo memory collect micro nodes scale bench test sanitize check clean
+.PHONY: help run demo memory collect micro nodes redundancy metadata network scale bench test sanitize check clean
 
 # An environment knows the folder that it was made in; a copied one must not be used.
 $(shell for venv in .venv .venv-dev .venv-bench; do \
@@ -25,6 +25,9 @@ help:
 	@echo 'make collect  measure deleting and collecting, and what that costs uploads'
 	@echo 'make micro    measure single stages: hashing, cutting, forms, lookups, commits; each beside the least it could take'
 	@echo 'make nodes    measure what node servers and nodes in buckets cost, beside a directory; needs 10 GiB for a minute'
+	@echo 'make redundancy  measure uploads, downloads and repair by redundancy; needs 10 GiB for 4 minutes'
+	@echo 'make metadata measure the database of a store of a million chunks; needs 3 GiB for 4 minutes'
+	@echo 'make network  measure what a node that the network cuts off, or slows, costs reads of others; a minute and a half'
 	@echo 'make scale    measure it with one worker beside as many as there are cores; needs 10 GiB for 2 minutes'
 	@echo 'make bench    compare it with SeaweedFS, GridFS and a handler that stores nothing; needs 22 GiB for 6 minutes'
 	@echo 'make clean    remove environments and caches (not your data)'
@@ -50,6 +53,15 @@ micro: .venv-dev/.ready
 
 nodes: .venv-bench/.ready
 	@exec .venv-bench/bin/python -m bench.nodes $(ARGS)
+
+redundancy: .venv/.ready
+	@exec .venv/bin/python -m bench.redundancy $(ARGS)
+
+metadata: .venv/.ready
+	@exec .venv/bin/python -m bench.metadata $(ARGS)
+
+network: .venv/.ready
+	@exec .venv/bin/python -m bench.network $(ARGS)
 
 scale: .venv/.ready
 	@exec .venv/bin/python -m bench.scale $(ARGS)

@@ -39,6 +39,9 @@ Point = Literal[
     "copied",
     "switched",
     "copy-dropped",
+    # A removal of a node
+    "removal-begun",
+    "removal-checked",
 ]
 
 POINTS: tuple[Point, ...] = get_args(Point)

@@ -48,7 +48,7 @@ NODE_SECONDS = Histogram(
 )
 NODE_STATE = Gauge(
     "mini_s3_node_state",
-    "0 active, 1 full, 2 down, 3 absent; the worst that a worker sees",
+    "0 active, 1 readonly, 2 draining, 3 removing, 4 full, 5 down, 6 absent, -1 removed; the worst that a worker sees",
     ["node"],
     multiprocess_mode="livemax",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,8 +17,11 @@ from app.settings import Settings
 from app.types import NodeId
 
 
-async def serve_node(directory: Path, settings: Settings, say: Callable[[str], None]) -> None:
+async def serve_node(
+    directory: Path, settings: Settings, say: Callable[[str], None], tls: ssl.SSLContext | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT; running requests then get the time that the settings allow.
+    With `tls` it is HTTPS.
 
     Raises ConfigError where it can't start.
     """
@@ -33,8 +37,8 @@ async def serve_node(directory: Path, settings: Settings, say: Callable[[str], N
     node = site.open(NodeId(site.name))
     with closing(bind(settings.host, settings.port)) as listener:
         app = build_node_api(site, node, token)
-        started = f"A node of Mini-S3 is listening on {url_of(listener)}"
-        server = Server(configured(app, settings, keep_alive=KEPT), on_started=lambda: say(started))
+        started = f"A node of Mini-S3 is listening on {url_of(listener, 'https' if tls else 'http')}"
+        server = Server(configured(app, settings, keep_alive=KEPT, tls=tls), on_started=lambda: say(started))
         try:
             await server.serve(sockets=[listener])
         finally:

@@ -7,12 +7,11 @@ the environment, as `Assignment`.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import ClassVar
 
 from pydantic import BaseModel
@@ -20,11 +19,12 @@ from pydantic import BaseModel
 from app import faults
 from app.api.app import Parts, build_api
 from app.api.limits import RateLimits
+from app.background import in_background
 from app.coord.counts import open_counts
 from app.coord.locks import LocalLocks, Locks
 from app.coord.redis_locks import open_redis_locks
 from app.errors import ConfigError, MiniS3Error
-from app.logs import get_logger, set_up_logs
+from app.logs import set_up_logs
 from app.metrics import forget_dead_workers
 from app.models.chunks import Chunks
 from app.models.files import Files
@@ -54,8 +54,6 @@ from app.upkeep.collector import Collector
 from app.upkeep.schedule import TIMES, Schedule, Wishes
 from app.upkeep.suspicion import Suspicion
 from app.upkeep.tending import Tending
-
-log = get_logger(__name__)
 
 
 class Assignment(BaseModel):
@@ -104,9 +102,9 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
         )
         runs = Runs(database)
         statistics = Statistics(tallies, cluster, runs, Tasks(database))
-        await stack.enter_async_context(_in_background(statistics.fold_for_ever()))
+        await stack.enter_async_context(in_background(statistics.fold_for_ever()))
         suspicion = Suspicion(Suspects(database))
-        await stack.enter_async_context(_in_background(suspicion.write_for_ever()))
+        await stack.enter_async_context(in_background(suspicion.write_for_ever()))
         schedule = Schedule(
             Lease(database, "collector"),
             runs,
@@ -115,7 +113,7 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
             Wishes(settings.gc_interval, settings.scrub_days),
             TIMES,
         )
-        await stack.enter_async_context(_in_background(schedule.run_for_ever()))
+        await stack.enter_async_context(in_background(schedule.run_for_ever()))
         limits = RateLimits(
             {"api": settings.rate_api, "upload": settings.rate_upload, "download": settings.rate_download},
             await stack.enter_async_context(open_counts(assignment.redis_url)),
@@ -126,22 +124,6 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
             Readiness(cluster, database.ping, ping_redis),
             limits,
         )
-
-
-@asynccontextmanager
-async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    def ended(task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            log.error("background work ended", exc_info=task.exception())
-
-    task = asyncio.create_task(work)
-    task.add_done_callback(ended)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def serve(assignment: Assignment, listener: socket.socket, report: int) -> None:

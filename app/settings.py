@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_serializer, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     nodes: Names = Field(
         (), description="Storage nodes, as paths or URLs, with commas (default DATA/nodes/node1 to node3)"
     )
+    placement: Literal["round-robin", "consistent-hash"] = Field(
+        "round-robin", description="Which nodes get new chunks: in turn, or by their digests (consistent-hash)"
+    )
     redundancy: str = Field(
         "1", description="How new chunks are kept: 1 to 9 copies, or ec:K+M shards, each on another node"
     )
@@ -47,6 +50,9 @@ class Settings(BaseSettings):
         description="yes: store fewer copies or shards while too few nodes take writes; the rest is added later",
     )
     node_token: SecretStr = Field(SecretStr(""), description="The token that nodes on other machines ask for")
+    node_ca: str = Field(
+        "", description="Authorities to trust, beside the system's, with the certificates of nodes: a PEM file"
+    )
     max_file_size: ByteSize = Field(ByteSize(1 << 40), ge=1, description="Largest file taken")
     buffer_memory: ByteSize = Field(
         ByteSize(128 << 20), ge=4 << 20, description="Memory for the bodies of all uploads of one worker"

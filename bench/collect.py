@@ -6,7 +6,6 @@ there, so that what is measured is the collector itself. Uploads are measured wi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 import subprocess
@@ -23,13 +22,12 @@ import pymongo
 from bson import ObjectId
 
 from app.embedded.data_dir import running
-from bench.documents import chunk_documents
+from bench.documents import batches, chunk_documents, page_of
 from bench.http import MIB
 from bench.memory import peak_memory
 from bench.server import Server, running_server
 from bench.workspace import workspace
 
-_BATCH = 10_000
 _PAGES = 10
 _PAGE = 1024
 _UPLOAD = 256
@@ -92,8 +90,8 @@ class _Closing:
 
 
 def _populate(store: Any, count: int) -> None:
-    for start in range(0, count, _BATCH):
-        store.chunks.insert_many(list(chunk_documents(min(_BATCH, count - start))), ordered=False)
+    for documents in batches(chunk_documents(count)):
+        store.chunks.insert_many(documents, ordered=False)
 
 
 def _delete(server: Server, store: Any) -> float:
@@ -101,11 +99,10 @@ def _delete(server: Server, store: Any) -> float:
     listed = []
     for _ in range(_PAGES):
         chunks = list(chunk_documents(_PAGE, refs=1))
-        packed = b"".join(chunk["_id"] + MIB.to_bytes(4, "big") for chunk in chunks)
-        page = {"_id": hashlib.sha256(packed).digest(), "packed": packed, "refs": 1, "at": datetime.now(UTC)}
+        page = page_of(chunks)
         store.chunks.insert_many(chunks)
-        store.pages.insert_one(page)
-        listed.append({"id": page["_id"], "size": _PAGE * MIB, "chunks": _PAGE})
+        store.pages.insert_one({"_id": page.id, "packed": page.pack(), "refs": 1, "at": datetime.now(UTC)})
+        listed.append({"id": page.id, "size": _PAGE * MIB, "chunks": _PAGE})
     file_id = ObjectId()
     described = {"name": "10 GiB", "contentType": "x/y", "contentId": "0" * 64, "owner": "local"}
     size = _PAGES * _PAGE * MIB

@@ -1,20 +1,19 @@
 """What nodes beyond this machine cost this process, beside one that is a directory: `python -m bench.nodes`.
 
-Blobs of 1 MiB are written and read sixteen at a time, by each node in turn. The node server is on this
-machine, and so is the SeaweedFS of the bucket, which asks nobody for keys; requests are signed all the
-same. The processor time is that of this process, threads included, and not that of the servers.
+Blobs of 1 MiB are written and read sixteen at a time, by each node in turn. The node servers, over HTTP and
+over HTTPS, are on this machine, and so is the SeaweedFS of the bucket, which asks nobody for keys; requests
+are signed all the same. The processor time is that of this process, threads included, and not that of the servers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import secrets
-import subprocess
-import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+import ssl
+from collections.abc import Awaitable, Callable
 from mmap import mmap
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
@@ -22,16 +21,20 @@ from statistics import median
 from time import perf_counter
 
 import click
+import trustme
 
 from app.nodes.base import Node
 from app.nodes.sites import site_of
+from app.nodes.trust import trusting
+from app.serving import run
 from app.types import Blob, Digest, NodeId, new_generation
 from bench.compare import systems
 from bench.http import MIB
+from bench.server import NODE_TOKEN, running_nodes
 from bench.workspace import workspace
 
 _AT_ONCE = 16
-_TOKEN = "bench"
+_AUTHORITY = "authority.pem"
 _KEYS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
 
 Cost = tuple[float, float]
@@ -41,57 +44,56 @@ Cost = tuple[float, float]
 @click.command()
 @click.option("--mib", default=512, show_default=True, type=click.IntRange(_AT_ONCE), help="Of each round.")
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
-@click.option("--dir", "parent", type=click.Path(path_type=Path, file_okay=False), help="Where both nodes store.")
+@click.option("--dir", "parent", type=click.Path(path_type=Path, file_okay=False), help="Where the nodes store.")
 def main(mib: int, rounds: int, parent: Path | None) -> None:
     """Measure writes and reads of nodes."""
     os.environ.update(_KEYS)
     with (
-        workspace((3 * rounds * mib + 2048) * MIB, parent) as folder,
+        workspace((4 * rounds * mib + 2048) * MIB, parent) as folder,
         systems.seaweed(folder / "weed") as weed,
-        _node_server(folder / "served") as server,
+        running_nodes(folder / "served") as (server,),
+        running_nodes(folder / "certified", flags=_certificate(folder)) as (certified,),
     ):
         urls = {
             "directory": str(folder / "node"),
-            "server": server,
+            "server": server.url,
+            "https": certified.url,
             "bucket": f"s3://bench/node?endpoint=http://{weed.address}",
         }
-        costs = asyncio.run(_measure(urls, mib // _AT_ONCE, rounds))
+        costs = run(_measure(urls, trusting(folder / _AUTHORITY), mib // _AT_ONCE, rounds))
     for step in ("write", "read"):
-        medians = {
-            kind: [median(cost[at] for cost in costs[kind, step]) for at in (0, 1)]
-            for kind in ("directory", "server", "bucket")
-        }
+        medians = {kind: [median(cost[at] for cost in costs[kind, step]) for at in (0, 1)] for kind in urls}
         near = medians["directory"]
         for kind, (processor, clock) in medians.items():
             shares = f"{processor / near[0]:.2f} of the directory's; wall clock {clock / near[1]:.2f} of it"
             click.echo(f"{step:6}{kind:10}{processor:6.2f} s of processor a GiB, {shares}")
 
 
-@contextmanager
-def _node_server(folder: Path) -> Iterator[str]:
-    """The URL of a node server in a process of its own."""
-    words = ["-m", "app", "node", "serve", "--port", "0", "--dir", str(folder), "--log-level", "warning"]
-    environment = {**os.environ, "MINI_S3_NODE_TOKEN": _TOKEN}
-    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True, env=environment)
-    try:
-        assert process.stdout is not None
-        yield process.stdout.readline().split()[-1]
-    finally:
-        process.terminate()
-        process.wait()
+def _certificate(folder: Path) -> tuple[str, ...]:
+    """The flags for a server with a new one, from an authority whose own lies in the folder."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / _AUTHORITY)
+    both = folder / "server.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(both)
+    return "--tls-cert", str(both), "--tls-key", str(both)
 
 
-async def _measure(urls: dict[str, str], batches: int, rounds: int) -> dict[tuple[str, str], list[Cost]]:
-    nodes = {}
-    for kind, url in urls.items():
-        site = site_of(url, _TOKEN)
-        await site.claim(b"{}")
-        nodes[kind] = site.open(NodeId(kind))
+async def _measure(
+    urls: dict[str, str], trust: ssl.SSLContext, batches: int, rounds: int
+) -> dict[tuple[str, str], list[Cost]]:
+    nodes: dict[str, Node] = {}
     costs: dict[tuple[str, str], list[Cost]] = {}
-    for _ in range(rounds):
-        for kind, node in nodes.items():
-            for step, cost in (await _round(node, batches)).items():
-                costs.setdefault((kind, step), []).append(cost)
+    try:
+        for kind, url in urls.items():
+            site = site_of(url, NODE_TOKEN, trust)
+            await site.claim(json.dumps({"id": kind}).encode())
+            nodes[kind] = site.open(NodeId(kind))
+        for _ in range(rounds):
+            for kind, node in nodes.items():
+                for step, cost in (await _round(node, batches)).items():
+                    costs.setdefault((kind, step), []).append(cost)
+    finally:
+        await asyncio.gather(*(node.close() for node in nodes.values()))
     return costs
 
 

@@ -1,22 +1,29 @@
-"""`mini-s3 serve` on its embedded defaults, in processes of its own, for as long as a block runs."""
+"""`mini-s3 serve` and `mini-s3 node serve` in processes of their own, for as long as a block runs."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM
+from typing import Any
 
+from app.cli.options import FAILED_TO_RUN
 from app.embedded.process import tie_to_parent
 from bench.http import Client
 from bench.workspace import undisturbed
 
 STOP_PATIENCE = 60.0
 """Seconds. The server gives running requests 30, its worker 5 more, and mongod 30."""
+
+NODE_TOKEN = "bench"
+
+_ROOT = Path(__file__).parents[1]
 
 _ROLES = {
     "app.server": "worker",
@@ -59,29 +66,76 @@ def running_server(folder: Path, *flags: str) -> Iterator[Server]:
     Settings in the environment are left out, so that nobody's real store is written to.
     Raises ServerFailed with the server's own words.
     """
-    log = folder / "server.log"
+    words = ("serve", "--port", "0", "--data-dir", str(folder / "data"), *flags)
+    with _running([(words, folder / "server.log")]) as (server,):
+        yield server
+
+
+@contextmanager
+def running_nodes(*folders: Path, flags: Sequence[str] = ()) -> Iterator[list[Server]]:
+    """The same for node servers, each of which keeps its blobs in a folder; callers need `NODE_TOKEN`."""
+    words = ("node", "serve", "--port", "0", "--token", NODE_TOKEN, "--log-level", "warning", *flags)
+    with _running([((*words, "--dir", str(each)), each.with_name(f"{each.name}.log")) for each in folders]) as servers:
+        yield servers
+
+
+@contextmanager
+def _running(commands: Sequence[tuple[Sequence[str], Path]]) -> Iterator[list[Server]]:
+    """Commands of `mini-s3` that serve, each with its log, started side by side."""
+    with ExitStack() as stack:
+        processes = [stack.enter_context(_started(words, log)) for words, log in commands]
+        yield [_listening(process, log) for process, (_, log) in zip(processes, commands, strict=True)]
+
+
+@contextmanager
+def _started(words: Sequence[str], log: Path) -> Iterator[subprocess.Popen[str]]:
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app", "serve", "--port", "0", "--data-dir", str(folder / "data"), *flags],
-            cwd=Path(__file__).parents[1],
+            [sys.executable, "-m", "app", *words],
+            cwd=_ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=output,
             text=True,
-            env={name: value for name, value in os.environ.items() if not name.startswith("MINI_S3_")},
+            env=_environment(),
             # Ctrl-C is for us alone; if we are killed, it ends too.
             start_new_session=True,
             preexec_fn=tie_to_parent(SIGTERM),  # noqa: PLW1509 (no other thread runs yet)
         )
     try:
-        assert process.stdout is not None
-        line = process.stdout.readline().strip()
-        if "listening on" not in line:
-            raise ServerFailed(f"The server did not start. {line}\n{log.read_text(errors='replace')[-4000:]}")
-        yield Server(line.rpartition(" ")[2], process.pid)
+        yield process
     finally:
         with undisturbed():
             _end(process)
+
+
+def _listening(process: subprocess.Popen[str], log: Path) -> Server:
+    assert process.stdout is not None
+    line = process.stdout.readline().strip()
+    if "listening on" not in line:
+        raise ServerFailed(f"The server did not start. {line}\n{log.read_text(errors='replace')[-4000:]}")
+    return Server(line.rpartition(" ")[2], process.pid)
+
+
+def told(*words: str) -> Any:
+    """What a command of `mini-s3` that knows `--json` tells of a store. Raises ServerFailed with its own words
+    where it could not run."""
+    done = subprocess.run(
+        [sys.executable, "-m", "app", *words, "--json"],
+        cwd=_ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=_environment(),
+        check=False,
+    )
+    if done.returncode == FAILED_TO_RUN:
+        raise ServerFailed(f"`mini-s3 {words[0]}` could not run. {done.stderr[-4000:]}")
+    return json.loads(done.stdout)
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("MINI_S3_")}
 
 
 def _end(process: subprocess.Popen[str]) -> None:

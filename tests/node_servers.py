@@ -6,10 +6,12 @@ import json
 import os
 import secrets
 import signal
+import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +26,24 @@ TOKEN = "the-token-of-the-tests"
 class NodeServer:
     """`mini-s3 node serve` on a free port; on the same one when it is started again."""
 
-    def __init__(self, directory: Path, token: str = TOKEN) -> None:
+    def __init__(self, directory: Path, *flags: str) -> None:
         self.directory = directory
-        self._token = token
-        self._port = 0
+        self._flags = flags
+        self.port = 0
         self._log = directory.with_name(f"{directory.name}-{secrets.token_hex(4)}.log")
         self.start()
 
     def start(self) -> None:
-        words = ["node", "serve", "--dir", str(self.directory), "--port", str(self._port), "--log-format", "json"]
+        words = ["node", "serve", "--dir", str(self.directory), "--port", str(self.port), "--log-format", "json"]
         ours = {name: value for name, value in os.environ.items() if not name.startswith("MINI_S3_")}
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "app", *words],
+                [sys.executable, "-m", "app", *words, *self._flags],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**ours, "MINI_S3_NODE_TOKEN": self._token},
+                env={**ours, "MINI_S3_NODE_TOKEN": TOKEN},
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline().strip()
@@ -49,7 +51,7 @@ class NodeServer:
             self._ended()
             raise RuntimeError(f"the node server did not start: {line} {self.log_text()}")
         self.url = line.rpartition(" ")[2]
-        self._port = int(self.url.rpartition(":")[2])
+        self.port = int(self.url.rpartition(":")[2])
 
     def log_text(self) -> str:
         return self._log.read_text()
@@ -86,26 +88,34 @@ class NodeServer:
 
 
 @contextmanager
-def node_server(directory: Path) -> Iterator[NodeServer]:
-    server = NodeServer(directory)
+def node_server(directory: Path, *flags: str) -> Iterator[NodeServer]:
+    server = NodeServer(directory, *flags)
     try:
         yield server
     finally:
         server.stop()
 
 
-async def claimed(server: NodeServer, node_id: str = "n") -> HttpNode:
+@contextmanager
+def node_servers(folder: Path, count: int) -> Iterator[list[NodeServer]]:
+    """Several in this folder, started at the same time."""
+    folder.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        with ThreadPoolExecutor(count) as threads:
+            starting = [threads.submit(NodeServer, folder / f"served{number}") for number in range(1, count + 1)]
+        for start in starting:
+            if not start.exception():
+                stack.callback(start.result().stop)
+        yield [start.result() for start in starting]
+
+
+def node_id(url: str) -> str:
+    """That of the node at this URL, where it was new."""
+    return url.removeprefix("http://").replace(".", "-").replace(":", "-")
+
+
+async def claimed(server: NodeServer, node_id: str = "n", trust: ssl.SSLContext | None = None) -> HttpNode:
     """The node of this name there, which the server's directory becomes."""
-    site = HttpSite(server.url, TOKEN)
+    site = HttpSite(server.url, TOKEN, trust)
     await site.claim(json.dumps({"id": node_id}).encode())
     return site.open(NodeId(node_id))
-
-
-@asynccontextmanager
-async def http_node(directory: Path) -> AsyncIterator[HttpNode]:
-    with node_server(directory) as server:
-        node = await claimed(server)
-        try:
-            yield node
-        finally:
-            await node.close()

@@ -25,7 +25,6 @@ import hashlib
 import json
 import re
 from asyncio import to_thread
-from mmap import mmap
 from urllib.parse import unquote
 
 from starlette.applications import Starlette
@@ -44,7 +43,7 @@ from app.errors import BadRequest, BlobDamaged, BlobMissing, ConfigError, MiniS3
 from app.http.digest import HEADER as DIGEST
 from app.http.digest import parse_content_digest
 from app.logs import get_logger
-from app.nodes.base import Node, Site
+from app.nodes.base import Node, Site, fresh
 from app.nodes.wire import MOST_NAMES, NODE, format_listing, format_space
 from app.streams.buffers import Loans
 from app.types import CHUNK_SIZE, Blob
@@ -188,7 +187,7 @@ class _Calls:
             raise NodeError(f"The node here is {self._known}, not {meant}. Does its address lead where it should?")
 
     def _lend(self, size: int) -> memoryview:
-        return self._memory.lend(size) if size <= CHUNK_SIZE else memoryview(mmap(-1, size))
+        return self._memory.lend(size) if size <= CHUNK_SIZE else fresh(size)
 
 
 def _length(request: Request, most: int) -> int:

@@ -54,7 +54,8 @@ def manifest_view(manifest: Manifest) -> View:
             "offset": placed.offset,
             "digest": placed.ref.digest.hex(),
             "size": placed.ref.size,
-            "nodes": [blob.node for blob in placed.chunk.blobs] if placed.chunk else [],
+            "nodes": list(placed.chunk.nodes) if placed.chunk else [],
+            "redundancy": str(placed.chunk.redundancy) if placed.chunk else None,
         }
         for placed in manifest.chunks
     ]

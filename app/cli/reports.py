@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from app.api.views import View
+from app.models.nodes import NodeEntry
 from app.models.runs import Collected
 from app.models.tallies import NodeTally
 from app.models.tasks import Task
@@ -24,7 +26,7 @@ _WORDS = {
     "page-refs": "a page counts its holders wrongly",
     "chunk-missing": "a chunk has no document",
     "chunk-lost": "a chunk has no good blob left; an upload of a file that has it heals it",
-    "chunk-copies": "a chunk has fewer copies than it is to have",
+    "chunk-copies": "a chunk has fewer copies or shards than it is to have",
     "chunk-dead": "a chunk is being removed although pages hold it",
     "chunk-size": "a chunk has another size than its page says",
     "chunk-refs": "a chunk counts its pages wrongly",
@@ -54,7 +56,7 @@ def collected_lines(done: Collected, *, dry_run: bool) -> list[str]:
         (done.uploads, "abandoned uploads"),
         (done.pages, "pages of deleted files"),
         (done.chunks, "chunks"),
-        (done.copies, "unfinished copies"),
+        (done.copies, "unfinished copies or shards"),
         (done.unnamed, "blobs that no document names"),
     )
     lines = [f"{count:>12,} {what}" for count, what in counts if count] or ["     nothing"]
@@ -154,13 +156,44 @@ def usage_view(groups: Sequence[Group], total: Group) -> View:
     return {"groups": list(map(view, groups)), "total": view(total)}
 
 
-def node_lines(rows: Sequence[tuple[NodeStatus, NodeTally, str]]) -> list[str]:
-    cells = [("NODE", "STATE", "CHUNKS", "BYTES", "FREE", "WHERE")]
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """What is wanted of a node, how it is, and what it holds."""
+
+    entry: NodeEntry
+    status: NodeStatus
+    held: NodeTally
+
+
+def node_lines(rows: Sequence[NodeRow]) -> list[str]:
+    cells = [("NODE", "STATE", "ZONE", "WEIGHT", "CHUNKS", "BYTES", "FREE", "WHERE")]
     cells += [
-        (status.id, status.state, f"{held.chunks:,}", size(held.bytes), size(status.free), location)
-        for status, held, location in rows
+        (
+            row.entry.id,
+            row.status.state,
+            row.entry.zone or "-",
+            f"{row.entry.weight:g}",
+            f"{row.held.chunks:,}",
+            size(row.held.bytes),
+            size(row.status.free),
+            row.entry.location,
+        )
+        for row in rows
     ]
-    return _columns(cells, left=2)
+    return _columns(cells, left=3)
+
+
+def node_view(row: NodeRow) -> View:
+    return {
+        "id": row.entry.id,
+        "state": row.status.state,
+        "zone": row.entry.zone,
+        "weight": row.entry.weight,
+        "chunks": row.held.chunks,
+        "bytes": row.held.bytes,
+        "free": row.status.free,
+        "location": row.entry.location,
+    }
 
 
 def _columns(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:

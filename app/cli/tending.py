@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Any
 import click
 
 from app.api.views import task_view
-from app.cli.options import WHICH_STORE, configured, settings_options
+from app.cli.options import WHICH_STORE, as_json_option, configured, say, settings_options
 from app.cli.progress import progress_bar
 from app.cli.reports import task_lines
 from app.errors import ConfigError
+from app.models.nodes import Nodes, Wish
 from app.models.tasks import Task, Tasks
-from app.models.wants import Wants
 from app.parts import Foundation, open_existing
 from app.settings import Settings
 from app.streams.hasher import Hasher
@@ -30,14 +29,13 @@ LEFT = 1
 """Exit code where something could not be moved."""
 
 _in_background = click.option("--background", is_flag=True, help="Leave it to a server, and do not wait")
-_as_json = click.option("--json", "as_json", is_flag=True, help="Write the result as JSON")
 
 
 @click.command()
 @click.argument("node_id", metavar="NODE")
-@settings_options(*WHICH_STORE, "upkeep_rate")
+@settings_options(*WHICH_STORE, "placement", "upkeep_rate")
 @_in_background
-@_as_json
+@as_json_option
 def drain(node_id: str, background: bool, as_json: bool, config: Path | None, **flags: Any) -> None:
     """Move all that a node holds to others; it gets nothing new from now on.
 
@@ -51,16 +49,16 @@ def drain(node_id: str, background: bool, as_json: bool, config: Path | None, **
 
 async def _drain(settings: Settings, node: NodeId, *, background: bool) -> Task | None:
     async with open_existing(settings) as store:
-        if not await Wants(store.database).use(node, "draining"):
+        if not await Nodes(store.database).change(node, Wish(use="draining")):
             raise ConfigError(f"The store knows no node {node}. `mini-s3 node list` names those that it knows.")
         return None if background else await _finished(store, settings, Tending.drain)
 
 
 @click.command()
-@settings_options(*WHICH_STORE, "upkeep_rate")
+@settings_options(*WHICH_STORE, "placement", "upkeep_rate")
 @click.option("--redundancy", "wanted", help="Keep all chunks like this from now on: 1 to 9 copies, or ec:K+M")
 @_in_background
-@_as_json
+@as_json_option
 def rebalance(wanted: str | None, background: bool, as_json: bool, config: Path | None, **flags: Any) -> None:
     """Move blobs to where they would be placed now: to nodes that were added, from those that have too much.
 
@@ -95,9 +93,6 @@ async def _finished(store: Foundation, settings: Settings, chosen: Callable[[Ten
 
 def _tell(task: Task | None, as_json: bool, begun: str, done: str) -> None:
     """What was done, or that others will; ends the command with 1 where something is left to do."""
-    if as_json:
-        click.echo(json.dumps(task_view(task) if task else {"background": True}, indent=2))
-    else:
-        click.echo("\n".join(task_lines(task, done) if task else [begun]))
+    say(as_json, task_view(task) if task else {"background": True}, task_lines(task, done) if task else [begun])
     if task and task.done.waiting:
         sys.exit(LEFT)

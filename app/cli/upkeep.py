@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from app.api.views import View, collected_view
-from app.cli.options import WHICH_STORE, configured, settings_options
+from app.api.views import collected_view
+from app.cli.options import WHICH_STORE, as_json_option, configured, say, settings_options
 from app.cli.progress import progress_bar
 from app.cli.reports import check_lines, check_view, collected_lines, usage_lines, usage_view
 from app.models.runs import Collected, Runs
@@ -23,14 +22,13 @@ from app.upkeep.findings import Report
 from app.upkeep.pace import Pace
 from app.upkeep.usage import Group, Usage
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Write the result as JSON")
 DAMAGE = 1
 
 
 @click.command()
 @settings_options(*WHICH_STORE, "grace", "upload_expiry")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be collected")
-@_as_json
+@as_json_option
 def gc(config: Path | None, dry_run: bool, as_json: bool, **flags: Any) -> None:
     """Collect now: give back the space of deleted files, end abandoned uploads, remove what crashes left.
 
@@ -38,7 +36,7 @@ def gc(config: Path | None, dry_run: bool, as_json: bool, **flags: Any) -> None:
     """
     with configured(config, flags, quiet=True) as settings:
         done = asyncio.run(_collect(settings, dry_run=dry_run))
-        _say(as_json, {"dryRun": dry_run, **collected_view(done)}, collected_lines(done, dry_run=dry_run))
+        say(as_json, {"dryRun": dry_run, **collected_view(done)}, collected_lines(done, dry_run=dry_run))
 
 
 async def _collect(settings: Settings, *, dry_run: bool) -> Collected:
@@ -58,7 +56,7 @@ async def _collect(settings: Settings, *, dry_run: bool) -> Collected:
 @click.option("--read-data", is_flag=True, help="Read every stored byte and compare its digest")
 @click.option("--repair", is_flag=True, help="Mend what can be mended; put bad blobs aside")
 @click.option("--force", is_flag=True, help="With --repair: delete what nobody needs even while bytes are missing")
-@_as_json
+@as_json_option
 def check(config: Path | None, read_data: bool, repair: bool, force: bool, as_json: bool, **flags: Any) -> None:
     """See that everything is there that files need, and nothing else.
 
@@ -66,7 +64,7 @@ def check(config: Path | None, read_data: bool, repair: bool, force: bool, as_js
     """
     with configured(config, flags, quiet=True) as settings:
         report = asyncio.run(_check(settings, read_data=read_data, repair=repair, force=force))
-        _say(as_json, check_view(report), check_lines(report, repair=repair))
+        say(as_json, check_view(report), check_lines(report, repair=repair))
     sys.exit(DAMAGE if report.left else 0)
 
 
@@ -80,7 +78,7 @@ async def _check(settings: Settings, *, read_data: bool, repair: bool, force: bo
 @settings_options(*WHICH_STORE)
 @click.option("--prefix", default="", help="Only files whose names begin so")
 @click.option("--depth", default=1, type=click.IntRange(0), help="Slashes behind the prefix that part groups")
-@_as_json
+@as_json_option
 def usage(config: Path | None, prefix: str, depth: int, as_json: bool, **flags: Any) -> None:
     """List how many bytes each group of names holds: in all, alone, and together with others.
 
@@ -88,14 +86,10 @@ def usage(config: Path | None, prefix: str, depth: int, as_json: bool, **flags: 
     """
     with configured(config, flags, quiet=True) as settings:
         groups, total = asyncio.run(_use(settings, prefix, depth))
-        _say(as_json, usage_view(groups, total), usage_lines(groups, total))
+        say(as_json, usage_view(groups, total), usage_lines(groups, total))
 
 
 async def _use(settings: Settings, prefix: str, depth: int) -> tuple[list[Group], Group]:
     async with open_existing(settings) as store:
         with progress_bar() as progress:
             return await Usage(store.database).run(prefix, depth, progress)
-
-
-def _say(as_json: bool, view: View, lines: list[str]) -> None:
-    click.echo(json.dumps(view, indent=2) if as_json else "\n".join(lines))

@@ -14,22 +14,21 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from itertools import islice
 from time import monotonic
 from typing import Any
 
 from redis.exceptions import RedisError
 
-from app.coord.redis_client import ANSWER, open_client
+from app.background import in_background
+from app.coord.redis_client import ANSWER, REST, open_client
 from app.logs import get_logger
 
 log = get_logger(__name__)
 
 EXCHANGE = 0.05
 """Seconds between two exchanges."""
-_REST = 2.0
-"""Seconds for which Redis is left alone after it failed to answer."""
 _BATCH = 500
 """Counts in one exchange: bounds how long Redis does nothing else."""
 _SWEEP = 1000
@@ -126,7 +125,7 @@ class Counts:
             try:
                 await self._exchange(batch, now)
             except (RedisError, OSError, TimeoutError) as error:
-                self._rests_until = monotonic() + _REST
+                self._rests_until = monotonic() + REST
                 log.warning("redis does not answer, processes count alone", error=str(error) or "timeout")
                 self._untold = batch | self._untold
             except BaseException:
@@ -180,10 +179,5 @@ async def open_counts(url: str) -> AsyncIterator[Counts]:
         return
     async with open_client(url) as client:
         counts = Counts(client)
-        exchange = asyncio.create_task(counts.exchange_for_ever())
-        try:
+        async with in_background(counts.exchange_for_ever()):
             yield counts
-        finally:
-            exchange.cancel()
-            with suppress(asyncio.CancelledError):
-                await exchange

@@ -15,6 +15,9 @@ from app.errors import ConfigError
 ANSWER = 0.5
 """Seconds within which Redis must answer."""
 
+REST = 2.0
+"""Seconds for which it is left alone after it failed to."""
+
 
 @asynccontextmanager
 async def open_client(url: str) -> AsyncIterator[Any]:

@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from time import monotonic
 from typing import Any
 
 from redis.exceptions import RedisError
 
+from app.background import in_background
 from app.coord.locks import LocalLocks, Locks
-from app.coord.redis_client import ANSWER, open_client
+from app.coord.redis_client import ANSWER, REST, open_client
 from app.gathering import Gathered
 from app.logs import get_logger
 from app.metrics import LOCK_FALLBACKS
@@ -28,8 +29,6 @@ log = get_logger(__name__)
 _LEASE = 10.0
 """Seconds that a lock outlives its process."""
 _RENEW = _LEASE / 4
-_REST = 2.0
-"""Seconds for which Redis is left alone after it failed to answer."""
 _TOGETHER = 256
 """Keys that are asked for in one call which several callers share."""
 _POLL = 0.02, 0.25
@@ -146,7 +145,7 @@ class RedisLocks(Locks):
             async with asyncio.timeout(ANSWER):
                 return await call()
         except (RedisError, OSError) as error:
-            self._rests_until = monotonic() + _REST
+            self._rests_until = monotonic() + REST
             LOCK_FALLBACKS.inc()
             log.warning("redis does not answer, locks hold within this process only", error=str(error) or "timeout")
             return None
@@ -157,10 +156,5 @@ async def open_redis_locks(url: str) -> AsyncIterator[RedisLocks]:
     """Raises ConfigError where the URL can't be used; a Redis that is away is no error."""
     async with open_client(url) as client:
         locks = RedisLocks(client)
-        renewal = asyncio.create_task(locks.renew_for_ever())
-        try:
+        async with in_background(locks.renew_for_ever()):
             yield locks
-        finally:
-            renewal.cancel()
-            with suppress(asyncio.CancelledError):
-                await renewal

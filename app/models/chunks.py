@@ -63,6 +63,13 @@ class Chunks:
         documents = await self._chunks.find({"_id": {"$gt": position}}, sort=[("_id", 1)], limit=limit)
         return list(map(Chunk.read, documents))
 
+    async def count_on(self, node: NodeId) -> int:
+        """How many documents name a blob on the node, offered or not. Goes through all of them, for an
+        index would cost every write; in parts, so that no call lasts too long."""
+        named = {"$or": [{"blobs.node": node}, {"adding.node": node}]}
+        parts = [{"_id": between(byte, byte), **named} for byte in range(256)]
+        return sum([await self._chunks.count(part) for part in parts])
+
     async def count(self) -> int:
         """About how many documents there are."""
         return await self._chunks.estimated_count()

@@ -1,7 +1,8 @@
 """The transactions of the store, each a few statements long: who holds which page and chunk.
 
 They keep two sums exact (rule R4): `chunk.refs` is the number of pages that hold the chunk, and
-`page.refs` the number of files and open uploads that hold the page.
+`page.refs` the number of files and open uploads that hold the page. And no chunk comes to be held that
+has a blob on a node which was removed, or is about to be (see `nodes`).
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from app.models.chunk import Chunk
 from app.models.chunks import Chunks
 from app.models.database import Database, Session
 from app.models.files import Files
+from app.models.nodes import Nodes, Use
 from app.models.pages import Pages
 from app.models.tallies import Tallies, Tally
 from app.models.uploads import UploadId, Uploads, new_upload_id
-from app.types import Digest, File, Page, PageId
+from app.types import Digest, File, NodeId, Page, PageId
 
 
 class ChunksNotLive(MiniS3Error):
-    """A commit was refused because these chunks are not live; they must be stored again."""
+    """A commit was refused because these chunks are not live, or not safe where they are; they must be
+    stored again."""
 
     code = "chunks-not-live"
 
@@ -66,15 +69,26 @@ class _Commit:
 
 @dataclass(frozen=True, slots=True)
 class _Links:
-    """Pages that are not stored yet, or hold no chunks any more, and the chunks in them that there are."""
+    """Pages that are not stored yet, or hold no chunks any more, the chunks in them that there are, and
+    those of their nodes that the store has."""
 
     new: Mapping[PageId, Page]
     found: Mapping[Digest, Chunk]
+    nodes: Mapping[NodeId, Use]
 
     def not_live(self, pages: Iterable[Page]) -> set[Digest]:
         """The chunks that these pages can't be linked to."""
         wanted = {ref.digest for page in pages if page.id in self.new for ref in page.chunks}
-        return {digest for digest in wanted if (found := self.found.get(digest)) is None or found.state != "live"}
+        return {digest for digest in wanted if not self._may_link(self.found.get(digest))}
+
+    def _may_link(self, chunk: Chunk | None) -> bool:
+        """One that nobody holds yet must be on nodes that stay: nobody looks for it there any more. Of one
+        that is held a node may have been lost; it is stored again when too little is left of it."""
+        if chunk is None or chunk.state != "live":
+            return False
+        if chunk.refs:
+            return sum(node in self.nodes for node in chunk.nodes) >= chunk.redundancy.needed
+        return all(self.nodes.get(node, "removing") != "removing" for node in chunk.nodes)
 
 
 _TOGETHER = 1024
@@ -90,6 +104,7 @@ class Ledger:
         self._pages = Pages(database)
         self._files = Files(database)
         self._uploads = Uploads(database)
+        self._nodes = Nodes(database)
         self._tallies = Tallies(database)
         self._commits = Gathered(self._commit_together, most=_TOGETHER, weigh=lambda commit: commit.weight)
 
@@ -215,7 +230,9 @@ class Ledger:
         stored = await self._pages.stored(wanted, session) if wanted else set()
         new = {page_id: page for page_id, page in wanted.items() if page_id not in stored}
         digests = {ref.digest for page in new.values() for ref in page.chunks}
-        return _Links(new, await self._chunks.find(digests, session) if digests else {})
+        found = await self._chunks.find(digests, session) if digests else {}
+        nodes = {node for chunk in found.values() for node in chunk.nodes}
+        return _Links(new, found, await self._nodes.uses(nodes, session) if nodes else {})
 
     async def _refer(self, changes: Mapping[PageId, int], links: _Links, tally: Tally, session: Session) -> None:
         """Add to the references of pages. New ones are stored, and refer to their chunks (rule R4)."""

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from app.models.chunk import Chunk, Naming
 from app.models.chunks import Chunks
 from app.models.database import Database, Session
+from app.models.nodes import Nodes
 from app.models.pages import Pages
 from app.models.tallies import Tallies, Tally
 from app.types import Blob, Digest, NodeId, PageId, Redundancy
@@ -23,6 +24,7 @@ class Mending:
         self._chunks = Chunks(database)
         self._pages = Pages(database)
         self._tallies = Tallies(database)
+        self._nodes = Nodes(database)
         self._upkeep = database["upkeep"]
 
     async def look_surely(self, digests: Collection[Digest]) -> dict[Digest, Chunk]:
@@ -36,21 +38,28 @@ class Mending:
         return await self._database.transaction(work)
 
     async def name_held(self, naming: Naming) -> bool:
-        """`Chunks.name` for a chunk that pages hold: one that was lost. False if the naming was not won."""
+        """`Chunks.name` for a chunk that pages hold: one that was lost. False if the naming was not won, or a
+        node is no more, or about to be."""
 
         async def work(session: Session) -> bool:
             before = (await self._chunks.find([naming.digest], session)).get(naming.digest)
-            if before is None or not await self._chunks.name([naming], session):
+            nodes = [blob.node for blob in naming.blobs]
+            if before is None or not await self._nodes.hold(nodes, session):
                 return False
-            await self._moved(before, [blob.node for blob in naming.blobs], naming.redundancy, session)
+            if not await self._chunks.name([naming], session):
+                return False
+            await self._moved(before, nodes, naming.redundancy, session)
             return True
 
         return await self._database.transaction(work)
 
     async def switch(self, chunk: Chunk, drop: Collection[Blob], added: Sequence[Blob], redundancy: Redundancy) -> bool:
-        """Offer the added blobs, which are durable, instead of `drop`. False if they are not named any more."""
+        """Offer the added blobs, which are durable, instead of `drop`. False if they are not named any
+        more, or on a node that is no more, or about to be."""
 
         async def work(session: Session) -> bool:
+            if await self._nodes.gone({blob.node for blob in added}, session):
+                return False
             before = await self._chunks.switch(chunk, drop, added, redundancy, session)
             if before:
                 kept = (blob.node for blob in before.blobs if blob not in drop and before.state == "live")

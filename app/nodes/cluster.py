@@ -1,20 +1,19 @@
-"""All nodes of a store: opening them, and choosing among those that work."""
+"""All nodes of a store as one: choosing among those that work. `members` opens them, and keeps them up to date."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from app.errors import BlobMissing, ConfigError, NodeError, NodesUnavailable, NoSpace
+from app.errors import BlobMissing, DatabaseUnavailable, NodeError, NodesUnavailable, NoSpace
 from app.logs import get_logger
-from app.models.nodes import Nodes
-from app.nodes.base import Node, Site, Stored
+from app.models.nodes import NodeEntry, Use
+from app.nodes.base import Node, Stored
 from app.nodes.guarded import GuardedNode
-from app.nodes.health import Health, NodeState, show
-from app.nodes.identity import identify
+from app.nodes.health import Health, NodeState, show, show_no_more
+from app.nodes.placement import Member, Placement, Request, RoundRobin
 from app.types import Blob, Digest, NodeId, Redundancy
 
 log = get_logger(__name__)
@@ -22,13 +21,10 @@ log = get_logger(__name__)
 _ROOM = 16 << 20
 """Bytes free from which a node that was full counts as active again before a write has proved it."""
 
-_KNOWN, _NEW = 5.0, 30.0
-"""Seconds that a site gets at the start to say who it is, where that is known, and to become a node."""
-
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """`health` is None for a node that this process was not given."""
+    """`health` is None for a node that is not open in this process."""
 
     id: NodeId
     state: NodeState
@@ -36,60 +32,131 @@ class NodeStatus:
     health: Health | None = None
 
 
-class Cluster:
-    """The nodes as one. New chunks go to the nodes in turn."""
+async def _nothing_new() -> None:
+    """The registry is not followed."""
 
-    def __init__(self, nodes: Iterable[Node], absent: Iterable[NodeId] = ()) -> None:
+
+class Cluster:
+    """The nodes as one. `placement` says where new blobs go, by default in turn."""
+
+    def __init__(
+        self, nodes: Iterable[Node] = (), absent: Iterable[NodeId] = (), placement: Placement | None = None
+    ) -> None:
         guards = (node if isinstance(node, GuardedNode) else GuardedNode(node) for node in nodes)
         self._guards = {guard.id: guard for guard in guards}
-        self._absent = tuple(absent)
-        self._turn = itertools.count()
+        self._absent: tuple[NodeId, ...] = ()
+        self._leaving: frozenset[NodeId] = frozenset()
+        self._placement = placement or RoundRobin()
+        self._placement.become(map(Member, self._guards))
         self._reading_turn = itertools.count()
+        self._look: Callable[[], Awaitable[None]] = _nothing_new
+        self._note_absent(absent)
+
+    # Who belongs to it
+
+    def follow(self, look: Callable[[], Awaitable[None]]) -> None:
+        """Await `look` to learn of the registry as it is then; it calls `know`, and raises DatabaseUnavailable."""
+        self._look = look
+
+    def know(self, entries: Sequence[NodeEntry]) -> list[GuardedNode]:
+        """What the registry says: all nodes there are, and what people want of them. Returns those that
+        were open and are forgotten now, for the caller to close."""
+        known = {entry.id: entry for entry in entries}
+        removed = [guard for guard in self._guards.values() if guard.id not in known]
+        for node_id in {guard.id for guard in removed} | (set(self._absent) - known.keys()):
+            show_no_more(node_id)
+        self._guards = {node_id: guard for node_id, guard in self._guards.items() if node_id in known}
+        for guard in self._guards.values():
+            guard.use_as(known[guard.id].use)
+        self._placement.become(Member(entry.id, entry.weight, entry.zone) for entry in entries)
+        self._leaving = frozenset(entry.id for entry in entries if entry.use == "removing")
+        self._note_absent(node_id for node_id in known if node_id not in self._guards)
+        return removed
+
+    def join(self, guard: GuardedNode, use: Use) -> None:
+        """The node, which is known, is open now."""
+        guard.use_as(use)
+        self._guards[guard.id] = guard
+        self._absent = tuple(node_id for node_id in self._absent if node_id != guard.id)
+
+    def _note_absent(self, absent: Iterable[NodeId]) -> None:
+        self._absent = tuple(absent)
         for node_id in self._absent:
             show(node_id, "absent")
 
-    def place(
-        self,
-        digest: Digest,  # noqa: ARG002
-        count: int = 1,
-        *,
-        beside: Collection[NodeId] = (),
-    ) -> tuple[NodeId, ...]:
-        """Nodes for the next new blob and its copies: `count` of them or, where there are not so many, all
-        that take writes and are none of `beside`. Raises NoSpace, or NodesUnavailable, where there is none.
+    async def look_again(self) -> None:
+        """Learn what the registry says now. Raises DatabaseUnavailable."""
+        await self._look()
+
+    def is_removed(self, node_id: NodeId) -> bool:
+        """Whether it is no node of the store, as far as is known: it may be new. Ask after `look_again`."""
+        return node_id not in self._guards and node_id not in self._absent
+
+    def is_leaving(self, node_id: NodeId) -> bool:
+        """Whether nothing new may be committed on the node: it was removed, or is about to be."""
+        return node_id in self._leaving or self.is_removed(node_id)
+
+    # New blobs
+
+    def place(self, digest: Digest, count: int = 1, *, beside: Collection[NodeId] = ()) -> tuple[NodeId, ...]:
+        """Nodes for new blobs of a chunk: `count` of them or, where there are not so many, all that take
+        writes and are none of `beside`, which have blobs of it already. Raises NoSpace, or
+        NodesUnavailable, where there is none.
         """
-        ready = [node for node, guard in self._guards.items() if node not in beside and guard.takes_writes]
-        if ready:
-            first = next(self._turn)
-            return tuple(ready[(first + number) % len(ready)] for number in range(min(count, len(ready))))
+        ready = [node for node, guard in self._guards.items() if guard.takes_writes]
+        if chosen := self._placement.choose(Request(digest, count, ready, beside)):
+            return chosen
         if any(guard.state == "full" for guard in self._guards.values()):
             raise NoSpace("Every storage node is full. Delete files, or add a node.")
         raise NodesUnavailable("No storage node takes writes just now.")
 
+    @property
+    def by_digest(self) -> bool:
+        """Whether each chunk has a `home`."""
+        return self._placement.by_digest
+
+    def home(self, digest: Digest, count: int, among: Collection[NodeId]) -> tuple[NodeId, ...]:
+        """Where a chunk of so many blobs would be placed if these nodes were ready. Only where its digest decides."""
+        return self._placement.choose(Request(digest, count, among))
+
+    def takes_writes(self, node_id: NodeId) -> bool:
+        """Whether the node is here, is wanted for new blobs, and is neither full nor failing."""
+        guard = self._guards.get(node_id)
+        return guard is not None and guard.takes_writes
+
+    # Blobs
+
     async def write(self, blob: Blob, data: bytes | memoryview) -> None:
         """As `Node.write`; a node that fails is passed over for a while."""
-        await self._guard(blob.node).write(blob, data)
+        await (await self._guard(blob.node)).write(blob, data)
 
     async def read(self, blob: Blob, size: int) -> memoryview:
-        """As `Node.read`."""
-        return await self._guard(blob.node).read(blob, size)
+        """As `Node.read`. All blobs of a node that was removed are missing, which is said only after the
+        registry was asked again."""
+        return await (await self._guard(blob.node)).read(blob, size)
 
     async def read_into(self, blob: Blob, buffer: memoryview) -> None:
-        """As `Node.read_into`."""
-        await self._guard(blob.node).read_into(blob, buffer)
+        """As `Node.read_into`; of a node that was removed as `read`."""
+        await (await self._guard(blob.node)).read_into(blob, buffer)
 
     async def unlink(self, blobs: Iterable[Blob]) -> set[Blob]:
-        """Remove blobs; return those that a node could not remove, or may not have. Never raises."""
+        """Remove blobs; return those that a node could not remove, or may not have. What was on a node that
+        was removed is gone. Never raises."""
         on_node: dict[NodeId, list[Blob]] = {}
         for blob in blobs:
             on_node.setdefault(blob.node, []).append(blob)
         left = await asyncio.gather(*(self._unlink(node, some) for node, some in on_node.items()))
         return {blob for some in left for blob in some}
 
-    def takes_writes(self, node_id: NodeId) -> bool:
-        """Whether the node is here, and neither full nor failing."""
-        guard = self._guards.get(node_id)
-        return guard is not None and guard.takes_writes
+    async def _unlink(self, node: NodeId, blobs: Sequence[Blob]) -> Sequence[Blob]:
+        try:
+            await (await self._guard(node)).unlink(blobs)
+        except BlobMissing:
+            return ()
+        except NodeError as error:
+            log.info("blobs left for the sweeper", node=node, blobs=len(blobs), error=error.message)
+            return blobs
+        return ()
 
     def by_readiness(self, blobs: Sequence[Blob], redundancy: Redundancy) -> list[Blob]:
         """The blobs of a chunk, those first that are most likely to be read at once; shards that need no
@@ -100,33 +167,41 @@ class Cluster:
 
     def _answers(self, node_id: NodeId) -> bool:
         guard = self._guards.get(node_id)
-        return guard is not None and guard.state != "down"
+        return guard is not None and guard.is_prompt
 
-    async def _unlink(self, node: NodeId, blobs: Sequence[Blob]) -> Sequence[Blob]:
-        try:
-            await self._guard(node).unlink(blobs)
-        except NodeError as error:
-            log.info("blobs left for the sweeper", node=node, blobs=len(blobs), error=error.message)
-            return blobs
-        return ()
+    async def list_blobs(self, node: NodeId, first_byte: int) -> Sequence[Stored]:
+        """As `Node.list_blobs`."""
+        return await (await self._guard(node)).list_blobs(first_byte)
+
+    async def quarantine(self, blob: Blob) -> None:
+        """As `Node.quarantine`."""
+        await (await self._guard(blob.node)).quarantine(blob)
+
+    async def _guard(self, node_id: NodeId) -> GuardedNode:
+        """The node, if it is open. Another process may have learnt of it, and written there, before this one."""
+        if self.is_removed(node_id):
+            try:
+                await self._look()
+            except DatabaseUnavailable as error:
+                raise NodeError(f"nobody can tell whether {node_id} is a node: {error.message}") from error
+        guard = self._guards.get(node_id)
+        if guard:
+            return guard
+        if self.is_removed(node_id):
+            raise BlobMissing(f"the node {node_id} was removed from the store")
+        raise NodeError(f"the node {node_id} is not open here: this server was not given it, or can't use it (yet)")
+
+    # How they are
 
     @property
     def node_ids(self) -> tuple[NodeId, ...]:
-        """The nodes that this process was given."""
+        """The nodes that are open in this process."""
         return tuple(self._guards)
 
     @property
     def absent(self) -> tuple[NodeId, ...]:
-        """The nodes that the store knows, but that this process was not given."""
+        """The nodes that the store knows, but that are not open in this process."""
         return self._absent
-
-    async def list_blobs(self, node: NodeId, first_byte: int) -> Sequence[Stored]:
-        """As `Node.list_blobs`."""
-        return await self._guard(node).list_blobs(first_byte)
-
-    async def quarantine(self, blob: Blob) -> None:
-        """As `Node.quarantine`."""
-        await self._guard(blob.node).quarantine(blob)
 
     async def statuses(self) -> list[NodeStatus]:
         """Every node that the store knows, with the bytes free behind it (0 where it can't say)."""
@@ -142,71 +217,14 @@ class Cluster:
         again = guard.state == "full" and guard.takes_writes and free >= _ROOM
         return NodeStatus(guard.id, "active" if again else guard.state, free, guard.health)
 
-    def _guard(self, node_id: NodeId) -> GuardedNode:
-        guard = self._guards.get(node_id)
-        if guard:
-            return guard
-        if node_id in self._absent:
-            raise NodeError(f"the node {node_id} is not among those that this server was given")
-        raise BlobMissing(f"the node {node_id} was removed from the store")
+    async def look_at_room(self) -> None:
+        """Let every node be asked how much room it has. Never raises."""
+        await asyncio.gather(*(guard.space() for guard in self._guards.values()), return_exceptions=True)
+
+    async def close(self) -> None:
+        """End calls under way on every node."""
+        await asyncio.gather(*(guard.close() for guard in self._guards.values()))
 
 
 def _is_parity(blob: Blob, redundancy: Redundancy) -> bool:
     return blob.part is not None and blob.part.index >= redundancy.needed
-
-
-@asynccontextmanager
-async def open_cluster(
-    sites: Sequence[Site], store: str, registry: Nodes, *, only_known: bool = False
-) -> AsyncIterator[Cluster]:
-    """Open the node at every site as one of this store, new ones included.
-
-    A node that the registry knows may be away: it counts as down, and comes into use when it answers
-    and is the one that is known. Raises ConfigError where a site is not what the registry knows (see
-    `identity`), or where there is no answer from a new one. With `only_known` nothing is made or
-    raised: what is no node of this store, or is away, counts as absent.
-    """
-    guards: list[GuardedNode] = []
-    try:
-        for site in sites:
-            try:
-                guard = await _opened(site, store, registry, only_known=only_known)
-            except (ConfigError, NodeError) as error:
-                if not only_known:
-                    raise
-                log.warning("node not opened", location=site.location, error=error.message)
-                continue
-            guards.append(guard)
-            if sum(other.id == guard.id for other in guards) > 1:
-                raise ConfigError(f"The node {site.location} is named twice.")
-        given = {guard.id for guard in guards}
-        absent = [entry.id for entry in await registry.entries() if entry.id not in given]
-        if absent:
-            log.warning("nodes absent", nodes=absent)
-        yield Cluster(guards, absent)
-    finally:
-        await asyncio.gather(*(guard.close() for guard in guards))
-
-
-async def _opened(site: Site, store: str, registry: Nodes, *, only_known: bool) -> GuardedNode:
-    entries = await registry.entries()
-    known = next((entry for entry in entries if entry.location == site.location), None)
-    answers = True
-    try:
-        async with asyncio.timeout(_KNOWN if known else _NEW):
-            entry = await identify(site, store, entries, make=not only_known)
-    except (NodeError, TimeoutError) as error:
-        reason = error.message if isinstance(error, NodeError) else "it takes too long to answer"
-        if known is None or only_known:
-            raise ConfigError(
-                f"The node {site.location} does not answer ({reason}). Start it, or name the nodes without it."
-            ) from error
-        log.warning("node does not answer yet", node=known.id, location=site.location, error=reason)
-        entry, answers = known, False
-    else:
-        await registry.register(entry)
-
-    async def verify() -> None:
-        await identify(site, store, [entry], make=False)
-
-    return GuardedNode(site.open(entry.id), verify=verify, answers=answers)

@@ -13,9 +13,11 @@ from app.faults import passed
 TEMPORARY = ".tmp-"
 """How names of unfinished files begin."""
 
-_DIRECT = getattr(os, "O_DIRECT", 0)
-_ALIGNED = 4096
-"""Bytes of which sizes and addresses must be multiples to be written past the page cache."""
+DIRECT = getattr(os, "O_DIRECT", 0)
+"""The flag for reading and writing past the kernel's cache; 0 where the system knows none."""
+
+ALIGNED = 4096
+"""Bytes of which sizes and addresses must be multiples to be read or written so."""
 
 
 def unfinished(path: Path) -> Path:
@@ -50,7 +52,7 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
 def _write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write past the page cache where file system and data allow it: what is written once, and synced
     at once, would only be copied there, and push out what is read often."""
-    direct = len(data) % _ALIGNED == 0 and _set_direct(descriptor, on=True)
+    direct = len(data) % ALIGNED == 0 and _set_direct(descriptor, on=True)
     rest = memoryview(data)
     while rest:
         try:
@@ -63,10 +65,10 @@ def _write_all(descriptor: int, data: bytes | memoryview) -> None:
 
 def _set_direct(descriptor: int, *, on: bool) -> bool:
     """Whether the file is written past the page cache now. Some file systems can't do that."""
-    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL) & ~_DIRECT
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL) & ~DIRECT
     with suppress(OSError):
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | (_DIRECT if on else 0))
-        return on and bool(_DIRECT)
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | (DIRECT if on else 0))
+        return on and bool(DIRECT)
     return False
 
 

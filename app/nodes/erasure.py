@@ -11,6 +11,7 @@ are right are to be passed in. It takes nothing but `bytes`; a memoryview ends t
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -22,6 +23,9 @@ Bytes = bytes | memoryview
 
 _HEADER = 80
 """Bytes before each fragment of the library."""
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Names of settings of glibc's malloc (mallopt(3))."""
 
 
 def encode(chunk: Bytes, redundancy: Redundancy, parities: memoryview) -> list[Bytes]:
@@ -48,6 +52,7 @@ def decode(shards: Mapping[int, Bytes], redundancy: Redundancy, size: int) -> me
 
 @lru_cache
 def _driver(redundancy: Redundancy) -> ECDriver:
+    _keep_freed_memory()
     return ECDriver(k=redundancy.needed, m=redundancy.spare, ec_type="isa_l_rs_cauchy")
 
 
@@ -56,3 +61,12 @@ def _headers(redundancy: Redundancy, size: int) -> tuple[bytes, ...]:
     """What the library writes before shards of this size, whatever they hold."""
     fragments = _driver(redundancy).encode(bytes(size * redundancy.needed))
     return tuple(bytes(fragment[:_HEADER]) for fragment in fragments)
+
+
+def _keep_freed_memory() -> None:
+    """The library takes three times a chunk's memory for each call. Where malloc gives that back to the kernel
+    in between, which then has to clear it again, a chunk takes 1.9 ms of the processor's time instead of 0.2."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(_MMAP_THRESHOLD, 4 << 20)
+        mallopt(_TRIM_THRESHOLD, 16 << 20)

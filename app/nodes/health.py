@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
-from typing import Literal
+from typing import Literal, get_args
 
 from app.errors import NodeError, NodeHung
 from app.metrics import NODE_BREAKER, NODE_ERRORS, NODE_STATE, NODE_TIMEOUTS, note_call
@@ -13,9 +13,9 @@ from app.nodes.breaker import Breaker, BreakerState
 from app.types import NodeId
 
 Call = Literal["write", "read", "unlink", "list_blobs", "quarantine", "space"]
-NodeState = Literal["active", "full", "down", "absent"]
+NodeState = Literal["active", "readonly", "draining", "removing", "full", "down", "absent"]
 
-_STATES: tuple[NodeState, ...] = ("active", "full", "down", "absent")
+_STATES: tuple[NodeState, ...] = get_args(NodeState)
 _BREAKER: tuple[BreakerState, ...] = ("closed", "half-open", "open")
 
 _WINDOW = 60.0
@@ -117,3 +117,10 @@ def show(node: NodeId, state: NodeState, breaker: BreakerState = "closed", write
     NODE_STATE.labels(node).set(_STATES.index(state))
     NODE_BREAKER.labels(node, "all").set(_BREAKER.index(breaker))
     NODE_BREAKER.labels(node, "write").set(_BREAKER.index(writes))
+
+
+def show_no_more(node: NodeId) -> None:
+    """The node was removed. In a scrape of several processes no figure can be taken back."""
+    NODE_STATE.labels(node).set(-1)
+    for calls in ("all", "write"):
+        NODE_BREAKER.labels(node, calls).set(0)

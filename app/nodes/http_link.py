@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +17,7 @@ import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
 from app.errors import BlobDamaged, BlobMissing, ConfigError, MiniS3Error, NodeError, NodeFull
+from app.nodes.trust import passes_with_time, refusal
 from app.nodes.wire import KEPT
 
 Answer = aiohttp.ClientResponse
@@ -38,18 +40,21 @@ _KINDS: dict[str, type[MiniS3Error]] = {
 }
 
 
-class TokenRefused(NodeError):
-    """The node server asks for another token."""
+class Misconfigured(NodeError):
+    """The token, the certificate or the address are wrong: nobody is let in before that is changed."""
 
 
 class Link:
     """Connections to one server, opened when they are needed, in the loop that needs them."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, trust: ssl.SSLContext | None = None) -> None:
+        """`trust`: for https, whose certificates are believed; without it, those that the system trusts."""
         self.url = url
         self._token = token
+        self._trust = trust
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
+        self._answered = False
 
     @asynccontextmanager
     async def call(
@@ -69,13 +74,14 @@ class Link:
             async with self._opened().request(
                 method, self.url + path, headers=headers, data=data, timeout=timeout, allow_redirects=False
             ) as answer:
+                self._answered = True
                 if answer.status >= 300:
                     await self._raise(answer)
                 yield answer
         except TimeoutError as error:
             raise NodeError(f"{self.url} did not answer within {patience:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise NodeError(f"{self.url} can't be reached: {error or type(error).__name__}") from error
+            raise self._failure(error) from error
 
     async def close(self) -> None:
         """Calls under way fail."""
@@ -88,7 +94,9 @@ class Link:
             raise NodeError(f"the link to {self.url} is closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=KEPT / 2, socket_factory=_socket),
+                connector=aiohttp.TCPConnector(
+                    limit=_CONNECTIONS, keepalive_timeout=KEPT / 2, socket_factory=_socket, ssl=self._trust or True
+                ),
                 headers={"Authorization": f"Bearer {self._token}", "Accept-Encoding": "identity"},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -96,12 +104,22 @@ class Link:
             )
         return self._session
 
+    def _failure(self, error: aiohttp.ClientError | OSError) -> NodeError:
+        cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+        if isinstance(cause, ssl.SSLError):
+            passing = isinstance(cause, ssl.SSLCertVerificationError) and passes_with_time(cause)
+            return (NodeError if passing else Misconfigured)(f"{self.url}: {refusal(cause)}.")
+        told = f"{self.url} can't be reached: {error or type(error).__name__}"
+        if isinstance(error, aiohttp.ServerDisconnectedError) and self.url.startswith("http:") and not self._answered:
+            told += ". If it is served with a certificate, say https://"
+        return NodeError(told)
+
     async def _raise(self, answer: Answer) -> None:
-        if answer.status == _UNAUTHORIZED:
-            raise TokenRefused(f"{self.url} refuses the token. Set that of the node server, as MINI_S3_NODE_TOKEN.")
         problem: Any = None
         if answer.content_type == "application/problem+json" and (answer.content_length or 0) <= _MOST_PROBLEM:
             problem = _parsed(await answer.read())
+        if answer.status == _UNAUTHORIZED:
+            raise Misconfigured(f"{self.url} refuses the token. Set that of the node server, as MINI_S3_NODE_TOKEN.")
         if not isinstance(problem, dict):
             raise NodeError(f"{self.url} answered {answer.status} {answer.reason}. Is a node server there?")
         kind = _KINDS.get(str(problem.get("code")), NodeError)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from asyncio import to_thread
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
@@ -27,8 +26,7 @@ class HttpNode(Node):
         self._here: Mapping[str, str] = {NODE: quote(node_id)}
 
     async def write(self, blob: Blob, data: bytes | memoryview) -> None:
-        digest = await to_thread(lambda: hashlib.sha256(data).digest())
-        headers = {**self._here, DIGEST: content_digest(digest)}
+        headers = {**self._here, DIGEST: content_digest(blob.checksum)}
         async with self._link.call("PUT", _path(blob), patience=_BLOB, headers=headers, body=data):
             pass
 

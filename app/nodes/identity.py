@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pydantic import BaseModel, ValidationError
 
@@ -30,13 +30,28 @@ class Identity(BaseModel):
     store: str
 
 
-async def identify(site: Site, store: str, registry: Sequence[NodeEntry], *, make: bool = True) -> NodeEntry:
-    """The registry's entry for the node at this site; a new site becomes a node, if it may be made.
+def known_at(site: Site, registry: Sequence[NodeEntry]) -> NodeEntry | None:
+    """The node that is expected at this site."""
+    return next((entry for entry in registry if site.is_at(entry.location)), None)
+
+
+async def answers_as(site: Site, entry: NodeEntry) -> bool:
+    """Whether this very node is at the site. Raises ConfigError where the site can't be asked, NodeError
+    where it does not answer."""
+    found = await site.identity()
+    return found is not None and _read(site, found).uuid == entry.uuid
+
+
+async def identify(
+    site: Site, store: str, registry: Sequence[NodeEntry], *, make: bool = True, retired: Collection[NodeId] = ()
+) -> NodeEntry:
+    """The registry's entry for the node at this site; a new site becomes a node, if it may be made. It takes
+    none of the `retired` ids.
 
     Raises ConfigError where it is not the node that is known there, belongs to another store, or
     can't be used; NodeError where it does not answer.
     """
-    expected = next((entry for entry in registry if site.is_at(entry.location)), None)
+    expected = known_at(site, registry)
     found = await site.identity()
     if found is None and expected:
         raise ConfigError(
@@ -48,7 +63,7 @@ async def identify(site: Site, store: str, registry: Sequence[NodeEntry], *, mak
     if found is None:
         new = Identity(
             format=FORMAT,
-            id=_new_id(site.name, {entry.id for entry in registry}),
+            id=_new_id(site.name, {*retired, *(entry.id for entry in registry)}),
             uuid=secrets.token_hex(16),
             store=store,
         )

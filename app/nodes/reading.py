@@ -15,16 +15,13 @@ from pathlib import Path
 from time import perf_counter
 
 from app.errors import BlobDamaged
+from app.nodes.durable import ALIGNED, DIRECT
 
 _WORTH = 64 << 10
 """Bytes from which it matters. Smaller blobs are read through the cache."""
-_ALIGNED = 4096
-"""Bytes of which size and address of a buffer must be multiples to be filled past the cache."""
 _SAMPLES = 32
 _FAST = 2e-9
 """Seconds a byte, of the fastest read: 2 ms for a chunk of 1 MiB. The others waited for each other."""
-
-_DIRECT = getattr(os, "O_DIRECT", 0)
 
 
 class Reader:
@@ -33,7 +30,7 @@ class Reader:
     def __init__(self) -> None:
         self._best = float("inf")
         self._samples = 0
-        self._able = bool(_DIRECT)
+        self._able = bool(DIRECT)
 
     @property
     def past_cache(self) -> bool:
@@ -48,7 +45,7 @@ class Reader:
         if len(buffer) >= _WORTH and self.past_cache and _aligned(buffer):
             try:
                 started = perf_counter()
-                _fill(path, buffer, _DIRECT)
+                _fill(path, buffer, DIRECT)
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
@@ -61,7 +58,7 @@ class Reader:
 
 
 def _aligned(buffer: memoryview) -> bool:
-    return len(buffer) % _ALIGNED == 0 and addressof(c_char.from_buffer(buffer)) % _ALIGNED == 0
+    return len(buffer) % ALIGNED == 0 and addressof(c_char.from_buffer(buffer)) % ALIGNED == 0
 
 
 def _fill(path: Path, buffer: memoryview, flags: int) -> None:

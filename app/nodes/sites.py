@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from ssl import SSLContext
 from urllib.parse import unquote, urlsplit
 
 from app.errors import ConfigError
@@ -12,8 +13,9 @@ from app.nodes.directory_site import DirectorySite
 from app.nodes.http_site import HttpSite
 
 
-def site_of(url: str, token: str = "") -> Site:
-    """The site that a URL names; a bare path is a directory's. Node servers are asked with the token.
+def site_of(url: str, token: str = "", trust: SSLContext | None = None) -> Site:
+    """The site that a URL names; a bare path is a directory's. Node servers are asked with the token, and
+    those with https trusted as `trust` does (without it, as the system does).
 
     Raises ConfigError.
     """
@@ -28,13 +30,13 @@ def site_of(url: str, token: str = "") -> Site:
             raise ConfigError(f"{url}: the path of a file URL begins with a third slash, as in file:///mnt/disk1.")
         return DirectorySite(Path(unquote(parts.path)))
     if parts.scheme in ("http", "https"):
-        return HttpSite(url, token)
+        return HttpSite(url, token, trust)
     if parts.scheme == "s3":
         return _bucket(url)
     shown = url.rpartition("@")[2]  # What stands before may be a secret.
     raise ConfigError(
         f"{shown}: no node can be there. Name a directory, as a path or as file:///path, "
-        "a node server, as http://host:port, or a bucket, as s3://bucket."
+        "a node server, as http://host:port or https://host:port, or a bucket, as s3://bucket."
     )
 
 

@@ -19,6 +19,7 @@ from app.models.chunks import Chunks
 from app.models.mending import Mending
 from app.nodes.cluster import Cluster
 from app.streams.splitter import Part, Splitter
+from app.streams.stranded import Stranded
 from app.types import ONE_COPY, Blob, Digest, Generation, Redundancy, new_generation
 
 _PATIENCE = 2.0
@@ -53,6 +54,7 @@ class Deduper:
         self._chunks = chunks
         self._mending = mending
         self._cluster = cluster
+        self._stranded = Stranded(chunks, mending, cluster)
         self._locks = locks
         self._splitter = splitter
         self._policy = policy
@@ -68,6 +70,9 @@ class Deduper:
         while missing:
             found = await self._chunks.find(missing)
             await pause("looked-up")
+            if stranded := await self._stranded.among(found.values()):
+                attempt.superseded += await self._stranded.give_up(stranded)
+                found = await self._chunks.find(missing)
             await self._link(missing, found)
             if missing:
                 done = await self._write_free(missing, found, attempt)
@@ -77,6 +82,11 @@ class Deduper:
         # All chunks are live under other namings now: nothing names these blobs any more (rule R2).
         await self._cluster.unlink(attempt.superseded)
         return written
+
+    async def store_again(self, batch: Mapping[Digest, bytes | memoryview]) -> set[Digest]:
+        """As `store`, for chunks that a commit refused: a node that they are on may be on its way out."""
+        await self._cluster.look_again()
+        return await self.store(batch)
 
     async def _link(self, missing: dict[Digest, bytes | memoryview], found: Mapping[Digest, Chunk]) -> None:
         """Take the live chunks out of those that are missing."""
@@ -148,6 +158,8 @@ class Deduper:
         for naming in held:
             if await self._mending.name_held(naming):
                 won.add(naming.digest)
+            else:
+                await self._cluster.look_again()  # A node may be about to be removed.
         return won
 
     def _naming(self, digest: Digest, size: int, parts: Sequence[Part], found: Mapping[Digest, Chunk]) -> Naming:

@@ -314,8 +314,8 @@ class Ingest:
             data = await self._salvage(found.get(digest))
             if data is None:
                 raise _reclaimed()
-            await self._to_its_end(self._stages.deduper.store({digest: data}))
-        await self._to_its_end(self._stages.deduper.store({digest: kept[digest] for digest in digests - lost}))
+            await self._to_its_end(self._stages.deduper.store_again({digest: data}))
+        await self._to_its_end(self._stages.deduper.store_again({digest: kept[digest] for digest in digests - lost}))
 
     async def _salvage(self, chunk: Chunk | None) -> memoryview | None:
         """The bytes of a chunk that is being removed, if a blob of it can still be read."""

@@ -65,6 +65,7 @@ class BlobAudit:
         """Audit one folder; return the blobs in it that no document names."""
         chunks = {chunk.digest: chunk async for some in self._chunks.stream(first_byte, first_byte) for chunk in some}
         stored = {found.blob: found for found in await self._list(first_byte)}
+        await self._miss_new_nodes(chunks.values())
         suspects: list[Finding] = []
         sound: list[tuple[Blob, int]] = []
         for chunk in chunks.values():
@@ -81,6 +82,14 @@ class BlobAudit:
         if not read_data:
             progress.advance(len(chunks))
         return await self._confirm(suspects, unnamed, report)
+
+    async def _miss_new_nodes(self, chunks: Iterable[Chunk]) -> None:
+        """Blobs on a node that was added since we opened ours could not be looked at; those on one that
+        was removed are missing."""
+        named = {blob.node for chunk in chunks for blob in chunk.blobs}
+        if unknown := named - set(self._cluster.node_ids) - self._absent:
+            await self._cluster.look_again()
+            self._absent |= {node for node in unknown if not self._cluster.is_removed(node)}
 
     def _judge(self, chunk: Chunk, blob: Blob, found: Stored | None) -> Finding | None:
         if blob.node in self._absent:

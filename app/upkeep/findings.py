@@ -15,14 +15,14 @@ Kind = Literal[
     "page-released",  # a page that a file holds was released
     "page-refs",  # a page's count of files and uploads is wrong
     "chunk-missing",  # a page holds a chunk that has no document
-    "chunk-lost",  # a page holds a chunk of which no good blob is left
-    "chunk-copies",  # a chunk has fewer copies than it is to have
+    "chunk-lost",  # a page holds a chunk that what is left of it can't give back
+    "chunk-copies",  # a chunk has fewer blobs than it is to have
     "chunk-dead",  # a page holds a chunk that is being removed
     "chunk-size",  # a chunk has another size than its page says
     "chunk-refs",  # a chunk's count of pages is wrong
     "blob-missing",  # a chunk names a blob that is not on its node
-    "blob-size",  # a blob is longer or shorter than its chunk
-    "blob-wrong",  # a blob holds other bytes than its name says
+    "blob-size",  # a blob is longer or shorter than it must be
+    "blob-wrong",  # a blob holds other bytes than it should
     "blob-unreadable",  # a node fails to read a blob
     "node-absent",  # a node does not answer: its blobs could not be looked at
     "unnamed-blob",  # a node holds a blob that no document names

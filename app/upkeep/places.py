@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from app.errors import NodesUnavailable, NoSpace
 from app.models.database import Database
-from app.models.wants import Want, Wants
+from app.models.nodes import NodeEntry, Nodes
 from app.nodes.cluster import Cluster
 from app.types import Blob, Digest, NodeId
 
@@ -15,24 +15,27 @@ class Places:
     """What was true when `look` was called last."""
 
     def __init__(self, database: Database, cluster: Cluster) -> None:
-        self._wants = Wants(database)
+        self._nodes = Nodes(database)
         self._cluster = cluster
-        self.known: Mapping[NodeId, Want] = {}
+        self.known: Mapping[NodeId, NodeEntry] = {}
 
     async def look(self) -> None:
         """Learn which nodes there are. Whoever calls this after reading a document may believe that a node
         in it that is not among these was removed. Raises DatabaseUnavailable."""
-        self.known = await self._wants.read()
+        known = {entry.id: entry for entry in await self._nodes.entries()}
+        if known != self.known:
+            await self._cluster.look_again()
+            self.known = known
 
     @property
     def draining(self) -> set[NodeId]:
         """Nodes that are to be emptied."""
-        return {node for node, want in self.known.items() if want.use == "draining"}
+        return {node for node, entry in self.known.items() if entry.use == "draining"}
 
     @property
-    def sharing(self) -> dict[NodeId, Want]:
+    def sharing(self) -> dict[NodeId, NodeEntry]:
         """Nodes that are to hold their share."""
-        return {node: want for node, want in self.known.items() if want.use == "active"}
+        return {node: entry for node, entry in self.known.items() if entry.use == "active"}
 
     @property
     def state(self) -> dict[NodeId, bool]:
@@ -47,10 +50,18 @@ class Places:
         """Whether a new blob may go there now."""
         return node in self.sharing and self._cluster.takes_writes(node)
 
+    @property
+    def by_digest(self) -> bool:
+        """Whether each chunk has nodes where it belongs."""
+        return self._cluster.by_digest
+
+    def home(self, digest: Digest, count: int) -> Sequence[NodeId]:
+        """The nodes where a chunk of so many blobs belongs, whether they take writes just now or not."""
+        return self._cluster.home(digest, count, list(self.sharing))
+
     def free(self, digest: Digest, count: int, beside: Collection[NodeId]) -> list[NodeId]:
         """Up to `count` nodes for new blobs of the chunk that has some on the nodes `beside`."""
-        others = (node for node in self._cluster.node_ids if node not in self.sharing)
         try:
-            return list(self._cluster.place(digest, count, beside={*beside, *others})) if count > 0 else []
+            return list(self._cluster.place(digest, count, beside=beside)) if count > 0 else []
         except (NoSpace, NodesUnavailable):
             return []

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.models.chunk import Chunk
 from app.models.tallies import Tallies, Tally
 from app.models.tasks import Done, Parameters
-from app.types import Blob, Digest, NodeId, Redundancy
+from app.types import Blob, NodeId, Redundancy
 from app.upkeep.chore import Chore, Levels
 from app.upkeep.mover import Mover
 from app.upkeep.places import Places
 from app.upkeep.restorer import NO_ANSWER, NO_PLACE
 from app.upkeep.shares import Shares
-
-Home = Callable[[Digest, int], Sequence[NodeId]]
-"""The nodes that a chunk of so many blobs belongs to, whether they take writes now or not."""
 
 _CONVERT, _MOVE = 0, 1
 
@@ -34,8 +31,8 @@ class Move:
 
 class Rebalance(Chore):
     """Only what must move does. Chunks that are kept otherwise than `redundancy` says are converted first, if
-    that is given. Then, where each chunk has a `home`, those that are not there go there; else nodes that
-    hold more than their shares give to others."""
+    that is given. Then, where each chunk has nodes where it belongs, those that are elsewhere go there; else
+    nodes that hold more than their shares give to others."""
 
     kind = "rebalance"
     share = 0.25
@@ -46,13 +43,11 @@ class Rebalance(Chore):
         mover: Mover,
         tallies: Tallies,
         redundancy: Redundancy | None = None,
-        home: Home | None = None,
     ) -> None:
         super().__init__(places)
         self._mover = mover
         self._tallies = tallies
         self._redundancy = redundancy
-        self._home = home
         self._shares = Shares({}, {})
         self._size = 1.0
 
@@ -75,12 +70,12 @@ class Rebalance(Chore):
 
     def adjusted(self, counted: Levels) -> Levels:
         """Of what lies on nodes that have too much, only the surplus goes."""
-        if not self._home:
+        if not self._places.by_digest:
             counted[_MOVE] = min(counted[_MOVE], round(self._shares.surplus / self._size))
         return +counted
 
     def is_over(self, level: int) -> bool:
-        return level == _MOVE and not self._home and not self._shares.surplus
+        return level == _MOVE and not self._places.by_digest and not self._shares.surplus
 
     async def tend(self, chunks: Sequence[Chunk]) -> Done:
         moves = [(chunk, self._planned(chunk)) for chunk in chunks]
@@ -109,8 +104,8 @@ class Rebalance(Chore):
         return Move(() if grows else chunk.blobs, tuple(nodes), wanted)
 
     def _move(self, chunk: Chunk) -> Move | None:
-        if self._home:
-            home = self._home(chunk.digest, chunk.redundancy.total)
+        if self._places.by_digest:
+            home = self._places.home(chunk.digest, chunk.redundancy.total)
             pairs = list(
                 zip(
                     (blob for blob in chunk.blobs if blob.node not in home),

@@ -65,6 +65,21 @@ class Wishes:
     scrub_days: float
 
 
+class _Rest:
+    """Since something was done last, and how things were then."""
+
+    def __init__(self) -> None:
+        self._since = float("-inf")
+        self._then: object = None
+
+    def note(self, now: object = None) -> None:
+        self._since, self._then = monotonic(), now
+
+    def is_over(self, seconds: float, now: object = None, otherwise: float = 0) -> bool:
+        """Whether so long has gone by, or `otherwise` if things are not as they were."""
+        return monotonic() - self._since >= (seconds if now == self._then else otherwise)
+
+
 class Schedule:
     def __init__(
         self, lease: Lease, runs: Runs, collector: Collector, tending: Tending, wishes: Wishes, times: Times
@@ -75,8 +90,8 @@ class Schedule:
         self._tending = tending
         self._wishes = wishes
         self._times = times
-        self._collected = self._swept = self._repaired = self._emptied = float("-inf")
-        self._nodes: object = None
+        self._collected, self._swept = _Rest(), _Rest()
+        self._repaired, self._emptied, self._looked = _Rest(), _Rest(), _Rest()
 
     async def run_for_ever(self) -> None:
         """Never ends by itself; cancelled, it gives the lease back."""
@@ -112,13 +127,14 @@ class Schedule:
 
     async def _collect(self) -> None:
         pace = Pace(_SHARE)
-        if not self._wishes.gc_interval or monotonic() - self._collected < self._wishes.gc_interval:
+        if not self._wishes.gc_interval or not self._collected.is_over(self._wishes.gc_interval):
             await self._collector.release_pages(pace)
             return
-        self._collected = monotonic()
-        sweep = monotonic() - self._swept >= self._times.sweep
+        self._collected.note()
+        sweep = self._swept.is_over(self._times.sweep)
         done = await self._collector.run(pace, Silence(), sweep=sweep)
-        self._swept = monotonic() if sweep else self._swept
+        if sweep:
+            self._swept.note()
         await self._runs.record(done)
         if done.found_work:
             log.info("collected", **{name: value for name, value in asdict(done).items() if value})
@@ -128,11 +144,10 @@ class Schedule:
     async def _repair(self) -> None:
         await self._tending.places.look()
         nodes = self._tending.places.state
-        rested = monotonic() - self._repaired
-        if rested < (self._times.repair if nodes == self._nodes else self._times.settled):
-            return
-        if _told(await self._tending.walk(self._tending.repair())):
-            self._nodes, self._repaired = nodes, monotonic()
+        if self._repaired.is_over(self._times.repair, nodes, otherwise=self._times.settled) and _told(
+            await self._tending.walk(self._tending.repair())
+        ):
+            self._repaired.note(nodes)
 
     async def _drain(self) -> None:
         """As long as there is something to move; and then now and then, for a server may be slow to learn that
@@ -141,14 +156,15 @@ class Schedule:
         draining = self._tending.places.draining
         if not draining:
             return
-        last = await self._tending.tasks.read("drain")
-        over = last and last.state == "done" and last.parameters == {"nodes": sorted(draining)}
-        rested = monotonic() - self._emptied < self._times.repair
-        if over and rested and not await self._tending.holds(draining):
-            return
+        if not self._emptied.is_over(self._times.repair, draining):
+            if not self._looked.is_over(self._times.settled):
+                return
+            self._looked.note()
+            if not await self._tending.holds(draining):
+                return
         task = _told(await self._tending.walk(self._tending.drain()))
         if task and task.state == "done":
-            self._emptied = monotonic()
+            self._emptied.note(draining)
 
     async def _rebalance(self) -> None:
         asked = await self._tending.tasks.asked("rebalance")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from app.models.wants import Want
+from app.models.nodes import NodeEntry
 from app.types import NodeId
 
 _SLACK = 0.01
@@ -15,11 +15,11 @@ class Shares:
     """Of nodes that are to hold bytes in proportion to their weights; `held` is what each has now. Every move
     makes the squares of what they have too much or too little smaller: it never goes to and fro."""
 
-    def __init__(self, wants: Mapping[NodeId, Want], held: Mapping[NodeId, int]) -> None:
-        self._wants = wants
-        weights = sum(want.weight for want in wants.values())
-        total = sum(held.get(node, 0) for node in wants)
-        self._share = {node: total * want.weight / weights for node, want in wants.items()}
+    def __init__(self, nodes: Mapping[NodeId, NodeEntry], held: Mapping[NodeId, int]) -> None:
+        self._nodes = nodes
+        weights = sum(entry.weight for entry in nodes.values())
+        total = sum(held.get(node, 0) for node in nodes)
+        self._share = {node: total * entry.weight / weights for node, entry in nodes.items()}
         self._excess = {node: held.get(node, 0) - share for node, share in self._share.items()}
 
     @property
@@ -53,5 +53,5 @@ class Shares:
         return self._excess.get(node, 0) > _SLACK * self._share.get(node, 0)
 
     def _zone(self, node: NodeId) -> tuple[str, str]:
-        zone = self._wants[node].zone if node in self._wants else ""
+        zone = self._nodes[node].zone if node in self._nodes else ""
         return (zone, "") if zone else ("", node)

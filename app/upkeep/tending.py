@@ -18,7 +18,7 @@ from app.upkeep.drain import Drain
 from app.upkeep.mover import Mover
 from app.upkeep.pace import Progress, Throttle
 from app.upkeep.places import Places
-from app.upkeep.rebalance import Home, Rebalance
+from app.upkeep.rebalance import Rebalance
 from app.upkeep.restorer import Restorer
 from app.upkeep.scrub import Scrub
 from app.upkeep.suspicion import Mender
@@ -32,14 +32,11 @@ _LOOK = 0.5
 
 
 class Tending:
-    """All that there is of it in one process. `rate` is the bytes a second that it may read or write; `home`
-    says where chunks belong, if that follows from their digests."""
+    """All that there is of it in one process. `rate` is the bytes a second that it may read or write; 0 sets
+    no limit."""
 
-    def __init__(
-        self, database: Database, cluster: Cluster, hasher: Hasher, rate: float = 0, home: Home | None = None
-    ) -> None:
+    def __init__(self, database: Database, cluster: Cluster, hasher: Hasher, rate: float = 0) -> None:
         self._database = database
-        self._home = home
         self.places = Places(database, cluster)
         self.tasks = Tasks(database)
         self._mover = Mover(database, cluster, hasher)
@@ -61,7 +58,7 @@ class Tending:
         return Drain(self.places, self._mover, self._restorer)
 
     def rebalance(self, redundancy: Redundancy | None = None) -> Chore:
-        return Rebalance(self.places, self._mover, Tallies(self._database), redundancy, self._home)
+        return Rebalance(self.places, self._mover, Tallies(self._database), redundancy)
 
     # Doing it
 

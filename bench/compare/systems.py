@@ -212,7 +212,7 @@ def _creates_bucket(port: int) -> bool:
 def mongodb(folder: Path) -> Iterator[tuple[str, int]]:
     """The mongod that Mini-S3 embeds, run as it runs it; its URL and process number.
 
-    It is to be made a set of one by `grid_fs`, which has threads and so comes after all processes.
+    It is to be made a set of one by `primary`, which has threads and so comes after all processes.
     """
     data = folder / "data"
     data.mkdir(parents=True)
@@ -223,16 +223,23 @@ def mongodb(folder: Path) -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
-def grid_fs(url: str, pid: int) -> Iterator[GridFS]:
-    """GridFS with PyMongo's defaults. Raises ServerFailed."""
+def primary(url: str) -> Iterator[pymongo.MongoClient[dict[str, Any]]]:
+    """Make a fresh mongod a set of one; a client of it with PyMongo's defaults. Raises ServerFailed."""
     with pymongo.MongoClient[dict[str, Any]](url) as client:
         members = [{"_id": 0, "host": mongod.INITIATE}]
         client.admin.command("replSetInitiate", {"_id": "rs0", "members": members})
         deadline = monotonic() + 60
         while not client.admin.command("hello")["isWritablePrimary"]:
             if monotonic() > deadline:
-                raise ServerFailed("GridFS's MongoDB did not become primary within a minute")
+                raise ServerFailed("MongoDB did not become primary within a minute")
             sleep(0.05)
+        yield client
+
+
+@contextmanager
+def grid_fs(url: str, pid: int) -> Iterator[GridFS]:
+    """GridFS with PyMongo's defaults. Raises ServerFailed."""
+    with primary(url) as client:
         yield GridFS(client, pid)
 
 

@@ -14,15 +14,15 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from app.embedded import mongod
 from app.models.database import Database, open_database
 from app.models.meta import prepare
+from app.models.nodes import NodeEntry, Nodes
 from app.types import Digest
 from bench.compare.systems import mongodb
-from bench.documents import chunk_documents
+from bench.documents import batches, chunk_documents, nodes_for
 from bench.http import MIB
 
 POPULATION = 50_000
 """Chunk documents that are there before anything is looked up or committed."""
 
-_BATCH = 10_000
 _RATES = pytest.StashKey[list[tuple[str, str, float]]]()
 
 T = TypeVar("T")
@@ -69,8 +69,10 @@ def database(loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathF
     async def opened(url: str) -> Database:
         database = await stack.enter_async_context(open_database(url, "mini_s3", initiate=mongod.INITIATE))
         await prepare(database)
-        for _ in range(POPULATION // _BATCH):
-            await database["chunks"].insert_many(list(chunk_documents(_BATCH)))
+        for node in nodes_for():
+            await Nodes(database).register(NodeEntry(node, node, f"file:///{node}"))
+        for documents in batches(chunk_documents(POPULATION)):
+            await database["chunks"].insert_many(documents)
         return database
 
     with mongodb(tmp_path_factory.mktemp("mongo")) as (url, _):

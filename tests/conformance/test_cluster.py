@@ -25,12 +25,12 @@ from app.errors import (
 )
 from app.models.database import Database
 from app.models.nodes import NodeEntry, Nodes
-from app.nodes import breaker
-from app.nodes import cluster as cluster_module
+from app.nodes import breaker, members
 from app.nodes.base import Space
-from app.nodes.cluster import Cluster, open_cluster
+from app.nodes.cluster import Cluster
 from app.nodes.directory_site import DirectorySite
-from app.nodes.guarded import TERMS, GuardedNode
+from app.nodes.guarded import TERMS, GuardedNode, reserve
+from app.nodes.members import Opener, open_cluster
 from app.types import Blob, Digest, NodeId, new_generation
 from tests.conformance.clock import FakeClock
 from tests.conformance.nodes import FaultyNode, MemoryNode
@@ -38,9 +38,11 @@ from tests.support import PATIENCE, Databases, eventually_async
 
 pytestmark = pytest.mark.anyio
 
+DIGEST = Digest(b"d" * 32)
+
 
 async def write_somewhere(cluster: Cluster) -> None:
-    await cluster.write(Blob(cluster.place(Digest(b"d" * 32))[0], Digest(b"d" * 32), new_generation()), b"x")
+    await cluster.write(Blob(cluster.place(DIGEST)[0], DIGEST, new_generation()), b"x")
 
 
 async def test_new_blobs_go_round() -> None:
@@ -63,11 +65,11 @@ async def test_nodes_that_fail_are_passed_over_and_tried_again() -> None:
         for _ in range(30):
             with suppress(NodeError):
                 await write_somewhere(cluster)
-        assert Counter(cluster.place(Digest(b"d" * 32))[0] for _ in range(6)) == {"c": 6}
+        assert Counter(cluster.place(DIGEST)[0] for _ in range(6)) == {"c": 6}
         assert [status.state for status in await cluster.statuses()] == ["full", "down", "active"]
         await write_somewhere(cluster)
         await clock.advance(60)
-        assert {cluster.place(Digest(b"d" * 32))[0] for _ in range(3)} == set("abc")
+        assert {cluster.place(DIGEST)[0] for _ in range(3)} == set("abc")
     nodes[0].faults.write = nodes[1].faults.write = None
     for _ in range(3):
         await write_somewhere(cluster)
@@ -91,7 +93,7 @@ async def test_a_node_that_hangs_is_asked_no_more_and_others_go_on() -> None:
     with pytest.raises(NodeDown):
         await cluster.read(blobs[0], 1)
     assert await cluster.unlink(blobs) == {blobs[0]}
-    assert {cluster.place(Digest(b"d" * 32))[0] for _ in range(4)} == {"well"}
+    assert {cluster.place(DIGEST)[0] for _ in range(4)} == {"well"}
     statuses = {status.id: status for status in await cluster.statuses()}
     assert (statuses[NodeId("hanging")].state, statuses[NodeId("well")].state) == ("down", "active")
     health = statuses[NodeId("hanging")].health
@@ -114,18 +116,18 @@ async def test_when_no_node_is_left(errors: list[str], expected: type[Exception]
             with pytest.raises(NodeError):
                 await cluster.write(blob_on(node.id), b"x")
     with pytest.raises(expected):
-        cluster.place(Digest(b"d" * 32))
+        cluster.place(DIGEST)
 
 
 async def test_opening_again_finds_the_same_nodes(database: Database, tmp_path: Path) -> None:
     sites = [DirectorySite(tmp_path / "disk1" / "data"), DirectorySite(tmp_path / "disk2" / "data")]
     for _ in range(2):
-        async with open_cluster(sites, "store", Nodes(database)) as cluster:
+        async with open_cluster(sites, Opener("store", Nodes(database))) as cluster:
             assert [status.id for status in await cluster.statuses()] == ["data", "data-2"]
-    async with open_cluster(sites[:1], "store", Nodes(database)) as cluster:
+    async with open_cluster(sites[:1], Opener("store", Nodes(database))) as cluster:
         assert [status.state for status in await cluster.statuses()] == ["active", "absent"]
     with pytest.raises(ConfigError, match="named twice"):
-        async with open_cluster([sites[0], sites[0]], "store", Nodes(database)):
+        async with open_cluster([sites[0], sites[0]], Opener("store", Nodes(database))):
             pass
 
 
@@ -139,7 +141,7 @@ async def refused(cluster: Cluster, node: FaultyNode, error: NodeError) -> None:
 
 
 def blob_on(node: str) -> Blob:
-    return Blob(NodeId(node), Digest(b"d" * 32), new_generation())
+    return Blob(NodeId(node), DIGEST, new_generation())
 
 
 async def state_of(cluster: Cluster) -> str:
@@ -179,21 +181,41 @@ async def test_a_node_recovers_although_nobody_writes(error: NodeError, state: s
     assert await state_of(cluster) == state
     await clock.advance(5)
     assert await state_of(cluster) == "active"
-    assert cluster.place(Digest(b"d" * 32)) == ("n",)
+    assert cluster.place(DIGEST) == ("n",)
 
 
-async def test_a_node_stays_full_while_it_has_no_room() -> None:
+async def test_a_node_below_its_reserve_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a write has failed there or not. It is read, and emptied, as ever."""
+    free = 20 << 20
+
     class Small(MemoryNode):
         async def space(self) -> Space:
-            return Space(1000, 1 << 30)
+            return Space(free, 1 << 30)
 
     node, clock = FaultyNode(Small("n")), FakeClock()
     cluster = guarded(clock, node)
+    await write_somewhere(cluster)
+    free = 10 << 20
+    assert await state_of(cluster) == "full"
+    with pytest.raises(NoSpace):
+        cluster.place(DIGEST)
+    free = 20 << 20
+    await cluster.look_at_room()
     await refused(cluster, node, NodeFull("full"))
+    free = 10 << 20
     await clock.advance(5)
     assert await state_of(cluster) == "full"
-    await write_somewhere(cluster)
+    free = 20 << 20
     assert await state_of(cluster) == "active"
+    await write_somewhere(cluster)
+
+
+@pytest.mark.parametrize(
+    ("total", "kept"),
+    [(12 << 20, 768 << 10), (256 << 20, 16 << 20), (1 << 40, 1 << 30), (40 << 30, 40 * (1 << 30) // 100), (1, 0)],
+)
+def test_the_reserve_fits_the_disk(total: int, kept: int) -> None:
+    assert reserve(total) == kept
 
 
 async def test_what_a_node_raises_is_passed_on() -> None:
@@ -209,7 +231,7 @@ async def test_what_a_node_raises_is_passed_on() -> None:
     with pytest.raises(NodeError, match="broken"):
         await cluster.read(blob, 1)
     assert await cluster.unlink([blob]) == {blob}
-    assert cluster.place(Digest(b"d" * 32)) == ("n",), "a node that can't read may still write"
+    assert cluster.place(DIGEST) == ("n",), "a node that can't read may still write"
     node.faults.unlink = None
     assert await cluster.unlink([blob]) == set()
     assert await cluster.unlink([blob]) == set()
@@ -231,10 +253,10 @@ async def test_a_blob_on_a_node_that_is_not_here() -> None:
 
 async def test_a_node_that_moved_is_found_where_it_is(database: Database, tmp_path: Path) -> None:
     registry = Nodes(database)
-    async with open_cluster([DirectorySite(tmp_path / "a")], "store", registry):
+    async with open_cluster([DirectorySite(tmp_path / "a")], Opener("store", registry)):
         (before,) = await registry.entries()
     (tmp_path / "a").rename(tmp_path / "b")
-    async with open_cluster([DirectorySite(tmp_path / "b")], "store", registry) as cluster:
+    async with open_cluster([DirectorySite(tmp_path / "b")], Opener("store", registry)) as cluster:
         assert await state_of(cluster) == "active"
     assert await registry.entries() == [NodeEntry(before.id, before.uuid, (tmp_path / "b").as_uri())]
 
@@ -259,7 +281,7 @@ class Elsewhere(DirectorySite):
 
 @pytest.fixture(params=["fails", "hangs"])
 def away(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(cluster_module, "_KNOWN", 0.05)
+    monkeypatch.setattr(members, "_KNOWN", 0.05)
     monkeypatch.setattr(breaker, "_REST", 0.02)
     monkeypatch.setattr(breaker, "_LONGEST_REST", 0.02)
     return str(request.param)
@@ -269,13 +291,13 @@ async def test_a_known_node_that_does_not_answer_yet_is_down_until_it_does(
     database: Database, tmp_path: Path, away: str
 ) -> None:
     site, registry = Elsewhere(tmp_path / "n"), Nodes(database)
-    async with open_cluster([site], "store", registry) as cluster:
+    async with open_cluster([site], Opener("store", registry)) as cluster:
         await write_somewhere(cluster)
     site.how = away
-    async with open_cluster([site], "store", registry) as cluster:
+    async with open_cluster([site], Opener("store", registry)) as cluster:
         assert await state_of(cluster) == "down"
         with pytest.raises(NodesUnavailable):
-            cluster.place(Digest(b"d" * 32))
+            cluster.place(DIGEST)
         site.how = "well"
         await eventually_async(lambda: _is(cluster, "active"))
         await write_somewhere(cluster)
@@ -287,10 +309,10 @@ async def _is(cluster: Cluster, state: str) -> bool:
 
 async def test_a_node_that_turns_out_to_be_another_is_never_used(database: Database, tmp_path: Path, away: str) -> None:
     site, registry = Elsewhere(tmp_path / "n"), Nodes(database)
-    async with open_cluster([site], "store", registry):
+    async with open_cluster([site], Opener("store", registry)):
         (before,) = await registry.entries()
     site.how = away
-    async with open_cluster([site], "store", registry) as cluster:
+    async with open_cluster([site], Opener("store", registry)) as cluster:
         (tmp_path / "n").rename(tmp_path / "unmounted")
         (tmp_path / "n").mkdir()
         asked = 0
@@ -317,9 +339,9 @@ async def _more_than(number: int, count: Callable[[], int]) -> bool:
 async def test_a_new_node_that_does_not_answer_is_refused(
     database: Database, tmp_path: Path, away: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_module, "_NEW", 0.05)
+    monkeypatch.setattr(members, "_NEW", 0.05)
     with pytest.raises(ConfigError, match="does not answer"):
-        async with open_cluster([Elsewhere(tmp_path / "n", how=away)], "store", Nodes(database)):
+        async with open_cluster([Elsewhere(tmp_path / "n", how=away)], Opener("store", Nodes(database))):
             pass
     assert await Nodes(database).entries() == []
 
@@ -328,10 +350,10 @@ async def test_commands_take_a_node_that_does_not_answer_for_absent(
     database: Database, tmp_path: Path, away: str
 ) -> None:
     site, registry = Elsewhere(tmp_path / "n"), Nodes(database)
-    async with open_cluster([site], "store", registry):
+    async with open_cluster([site], Opener("store", registry)):
         pass
     site.how = away
-    async with open_cluster([site], "store", registry, only_known=True) as cluster:
+    async with open_cluster([site], Opener("store", registry), only_known=True) as cluster:
         assert [status.state for status in await cluster.statuses()] == ["absent"]
 
 
@@ -339,12 +361,12 @@ OPEN = """
 import asyncio, sys
 from app.models.database import open_database
 from app.models.nodes import Nodes
-from app.nodes.cluster import open_cluster
+from app.nodes.members import Opener, open_cluster
 from app.nodes.sites import site_of
 
 async def main(url, name, *directories):
     async with open_database(url, name) as database:
-        async with open_cluster(list(map(site_of, directories)), "store", Nodes(database)) as cluster:
+        async with open_cluster(list(map(site_of, directories)), Opener("store", Nodes(database))) as cluster:
             print(sorted(status.id for status in await cluster.statuses()))
 
 asyncio.run(main(*sys.argv[1:]))

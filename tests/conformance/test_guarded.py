@@ -356,6 +356,104 @@ async def test_closing_does_not_wait_for_calls_that_hang() -> None:
     await house.ends(house.guard.close(), 5)
 
 
+# Silence
+
+SIGN = 1.0 + 5.0
+"""Seconds after which a node that gives no sign of life is left alone, at the most."""
+
+
+class Silent(Guarded):
+    """A node that says who it is only while `there` is set."""
+
+    def __init__(self) -> None:
+        super().__init__(verify=self._verify)
+        self.there = asyncio.Event()
+        self.there.set()
+        self.asked = 0
+
+    async def _verify(self) -> None:
+        self.asked += 1
+        await self.there.wait()
+
+    def go(self) -> None:
+        """From now on it answers nothing."""
+        self.there.clear()
+        self.faults.answering = asyncio.Event()
+
+    def come_back(self) -> None:
+        self.there.set()
+        self.faults.answering = None
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "space"])
+async def test_calls_end_soon_where_there_is_no_sign_of_life(name: str) -> None:
+    """Long before their deadlines, so that they are done elsewhere."""
+    house = Silent()
+    house.go()
+    with pytest.raises(NodeHung):
+        await house.ends(CALLS[name](house.guard), SIGN)
+    assert house.breaker == "open"
+    with pytest.raises(NodeDown):
+        await house.guard.read(blob(), 1)
+    house.come_back()
+    await house.clock.advance(LONGEST_REST)
+    await house.guard.write(blob(), b"x")
+    assert house.breaker == "closed"
+
+
+async def test_a_disk_that_is_busy_for_long_but_says_who_it_is_gets_its_time() -> None:
+    house = Silent()
+    house.faults.answering = asyncio.Event()
+    write = asyncio.ensure_future(house.guard.write(blob(), b"x"))
+    await house.clock.advance(TERMS["write"].deadline - 1)
+    assert house.asked > 3
+    house.faults.answering.set()
+    await house.ends(write)
+    assert house.breaker == "closed"
+
+
+async def test_a_node_that_answers_others_is_not_left_alone_for_a_question_that_gets_lost() -> None:
+    house = Silent()
+    house.go()
+    write = asyncio.ensure_future(house.guard.write(blob(), b"x"))
+    await house.clock.advance(2)
+    house.faults.answering, hanging = None, house.faults.answering
+    await house.guard.write(blob(), b"y")
+    await house.clock.advance(4)
+    assert house.breaker == "closed"
+    assert not write.done()
+    hanging.set()
+    await house.ends(write)
+
+
+async def test_reads_that_are_called_off_tell_of_a_node_that_hangs() -> None:
+    """As they are when another copy is there first. Seen to be asked in vain for ever when only deadlines told."""
+    house = Silent()
+    house.go()
+    for _ in range(4):
+        read = asyncio.ensure_future(house.guard.read(blob(), 1))
+        await house.clock.advance(0.2)
+        read.cancel()
+        assert not house.guard.is_prompt
+    await house.clock.advance(SIGN)
+    assert house.breaker == "open"
+    house.come_back()
+    await house.clock.advance(LONGEST_REST)
+    assert (house.breaker, house.guard.is_prompt) == ("half-open", True)
+
+
+async def test_nobody_is_asked_for_a_sign_of_life_who_owes_none() -> None:
+    house = Silent()
+    for _ in range(3):
+        await house.guard.write(blob(), b"x")
+        await house.clock.advance(60)
+    assert house.asked == 0
+    read = asyncio.ensure_future(house.guard.read(blob(), 1))
+    read.cancel()
+    await house.clock.advance(60)
+    assert house.asked <= 1
+
+
 # Memory
 
 

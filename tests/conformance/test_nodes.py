@@ -8,7 +8,8 @@ import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from mmap import mmap
 from pathlib import Path
@@ -23,8 +24,9 @@ from app.nodes.directory_site import DirectorySite
 from app.nodes.guarded import GuardedNode
 from app.nodes.s3_site import S3Site
 from app.types import Blob, Digest, NodeId, new_generation
+from tests.certificates import Authority
 from tests.conformance.nodes import FaultyNode, MemoryNode
-from tests.node_servers import http_node
+from tests.node_servers import NodeServer, claimed, node_server
 from tests.s3_engine import Engine
 
 pytestmark = pytest.mark.anyio
@@ -59,11 +61,35 @@ async def bucket_node(engine: Engine) -> AsyncIterator[Node]:
         yield node
 
 
+@asynccontextmanager
+async def node_on(server: NodeServer, trust: ssl.SSLContext | None = None) -> AsyncIterator[Node]:
+    """The server is the same for all tests: each removes what it stored."""
+    async with closing(await claimed(server, trust=trust)) as node:
+        yield node
+    for path in server.directory.glob("??/*"):
+        path.unlink()
+
+
+@pytest.fixture(scope="module")
+def http_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeServer]:
+    with node_server(tmp_path_factory.mktemp("http") / "n") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def https_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NodeServer, ssl.SSLContext]]:
+    folder = tmp_path_factory.mktemp("https")
+    authority = Authority(folder / "authority")
+    with node_server(folder / "n", *authority.flags()) as server:
+        yield server, authority.trust()
+
+
 Fixtures = Callable[[str], Any]
 
 KINDS: dict[str, Callable[[Path, Fixtures], Opened]] = {
     "directory": lambda path, _: closing(directory_node(path)),
-    "http": lambda path, _: http_node(path),
+    "http": lambda _, fixtures: node_on(fixtures("http_server")),
+    "https": lambda _, fixtures: node_on(*fixtures("https_server")),
     "guarded directory": lambda path, _: closing(GuardedNode(directory_node(path))),
     "memory": lambda *_: closing(MemoryNode()),
     "faulty, in a good hour": lambda path, _: closing(FaultyNode(directory_node(path))),
@@ -121,8 +147,8 @@ async def test_one_blob_is_not_taken_for_another(node: Node) -> None:
 
 async def test_several_are_unlinked_at_once(node: Node) -> None:
     blobs = [blob_for(content) for content in (b"x", b"y", b"z")]
-    for blob in blobs[:2]:
-        await node.write(blob, b"1")
+    await node.write(blobs[0], b"x")
+    await node.write(blobs[1], b"y")
     await node.unlink(blobs)
     for blob in blobs:
         with pytest.raises(BlobMissing):
@@ -130,11 +156,13 @@ async def test_several_are_unlinked_at_once(node: Node) -> None:
 
 
 async def test_blobs_are_listed_by_their_first_byte(node: Node) -> None:
-    blobs = {blob_for(content): len(content) for content in (b"", b"x", b"x", b"12345")}
-    for blob, size in blobs.items():
-        await node.write(blob, bytes(size))
+    blobs = {blob_for(content): content for content in (b"", b"x", b"x", b"12345")}
+    for blob, content in blobs.items():
+        await node.write(blob, content)
     listed = [stored for first_byte in range(256) for stored in await node.list_blobs(first_byte)]
-    assert {stored.blob.name: stored.size for stored in listed} == {blob.name: size for blob, size in blobs.items()}
+    assert {stored.blob.name: stored.size for stored in listed} == {
+        blob.name: len(content) for blob, content in blobs.items()
+    }
     assert {stored.blob.node for stored in listed} == {node.id}
     assert all(stored.finished for stored in listed)
     one = next(iter(blobs))

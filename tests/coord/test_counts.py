@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from app.coord import counts as module
 from app.coord.counts import Count, Counts, open_counts
 from app.embedded import redis_server
 from app.errors import ConfigError
-from tests.coord.test_redis_away import Server, until
+from tests.coord.tools import RedisServer, until
 from tests.support import PATIENCE
 
 pytestmark = pytest.mark.anyio
@@ -26,21 +25,13 @@ HOUR = 3600
 
 
 @pytest.fixture
-def redis() -> Iterator[Server]:
-    with tempfile.TemporaryDirectory(prefix="ms3-") as directory:
-        server = Server(Path(directory))
-        with server.running():
-            yield server
-
-
-@pytest.fixture
-async def counts(redis: Server) -> AsyncIterator[Counts]:
+async def counts(redis: RedisServer) -> AsyncIterator[Counts]:
     async with open_counts(redis.url) as opened:
         yield opened
 
 
 @pytest.fixture
-async def others(redis: Server) -> AsyncIterator[Counts]:
+async def others(redis: RedisServer) -> AsyncIterator[Counts]:
     """The counts of another process."""
     async with open_counts(redis.url) as opened:
         yield opened
@@ -51,12 +42,12 @@ def total(counts: Counts, key: str = KEY) -> int:
     return count.total if count else 0
 
 
-def in_redis(redis: Server, key: str = KEY) -> int:
+def in_redis(redis: RedisServer, key: str = KEY) -> int:
     with Redis.from_url(redis.url) as client:
         return sum(map(int, client.hvals("mini-s3:hits:" + key)))  # type: ignore[arg-type, union-attr]
 
 
-async def told_to(redis: Server, hits: int) -> None:
+async def told_to(redis: RedisServer, hits: int) -> None:
     async def told() -> bool:
         return await asyncio.to_thread(in_redis, redis) == hits
 
@@ -64,7 +55,7 @@ async def told_to(redis: Server, hits: int) -> None:
 
 
 async def test_processes_learn_in_the_background_what_the_others_counted(
-    redis: Server, counts: Counts, others: Counts
+    redis: RedisServer, counts: Counts, others: Counts
 ) -> None:
     for _ in range(5):
         counts.add(KEY, HOUR)
@@ -86,7 +77,7 @@ async def test_an_exchange_is_there_for_the_asking(counts: Counts, others: Count
         assert total(one) == hits
 
 
-async def test_the_sum_is_right_after_hits_at_once(redis: Server, counts: Counts, others: Counts) -> None:
+async def test_the_sum_is_right_after_hits_at_once(redis: RedisServer, counts: Counts, others: Counts) -> None:
     async def hit(one: Counts, key: str) -> None:
         for number in range(200):
             one.add(key, HOUR)
@@ -102,7 +93,7 @@ async def test_the_sum_is_right_after_hits_at_once(redis: Server, counts: Counts
 
 
 async def test_more_counts_than_one_exchange_takes_are_all_told(
-    redis: Server, counts: Counts, monkeypatch: pytest.MonkeyPatch
+    redis: RedisServer, counts: Counts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_BATCH", 3)
     for number in range(10):
@@ -116,9 +107,9 @@ async def test_more_counts_than_one_exchange_takes_are_all_told(
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
 async def test_without_redis_each_process_counts_and_then_nothing_is_lost(
-    redis: Server, counts: Counts, others: Counts, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
+    redis: RedisServer, counts: Counts, others: Counts, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
 ) -> None:
-    monkeypatch.setattr(module, "_REST", 0.1)
+    monkeypatch.setattr(module, "REST", 0.1)
     counts.add(KEY, HOUR, 2)
     others.add(KEY, HOUR, 3)
     await counts.settle()
@@ -138,7 +129,7 @@ async def test_without_redis_each_process_counts_and_then_nothing_is_lost(
             await told_to(redis, 10)
 
 
-async def test_what_redis_forgot_is_told_again(redis: Server, counts: Counts, others: Counts) -> None:
+async def test_what_redis_forgot_is_told_again(redis: RedisServer, counts: Counts, others: Counts) -> None:
     for one in (counts, others):
         one.add(KEY, HOUR, 4)
         await one.settle()
@@ -149,7 +140,7 @@ async def test_what_redis_forgot_is_told_again(redis: Server, counts: Counts, ot
     assert (in_redis(redis), total(others)) == (10, 10)
 
 
-async def test_what_was_not_told_since_the_asker_gave_up_is_told_later(redis: Server) -> None:
+async def test_what_was_not_told_since_the_asker_gave_up_is_told_later(redis: RedisServer) -> None:
     async with AsyncRedis.from_url(redis.url) as client:
         counts = Counts(client)
         redis.send(signal.SIGSTOP)
@@ -164,7 +155,7 @@ async def test_what_was_not_told_since_the_asker_gave_up_is_told_later(redis: Se
     assert in_redis(redis) == 1
 
 
-async def test_a_window_ends_everywhere(redis: Server, counts: Counts, others: Counts) -> None:
+async def test_a_window_ends_everywhere(redis: RedisServer, counts: Counts, others: Counts) -> None:
     """Whoever began it, and the next one starts from nothing."""
     counts.add(KEY, 0.5, 7)
     await counts.settle()
@@ -187,7 +178,7 @@ async def test_hits_of_an_earlier_window_are_not_told_to_the_next() -> None:
     assert (count.ours, count.theirs, count.told) == (2, 4, 0)
 
 
-async def test_redis_tells_a_later_window_from_ours(redis: Server, counts: Counts, others: Counts) -> None:
+async def test_redis_tells_a_later_window_from_ours(redis: RedisServer, counts: Counts, others: Counts) -> None:
     others.add(KEY, HOUR, 4)
     await others.settle()
     counts.add(KEY, HOUR, 9)

@@ -5,12 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis import Redis
@@ -18,77 +14,30 @@ from redis import Redis
 from app.coord import redis_locks
 from app.coord.redis_locks import RedisLocks, open_redis_locks
 from app.embedded import redis_server
-from tests.support import PATIENCE, running
+from tests.coord.tools import RedisServer, until
+from tests.support import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
 KEY = "chunk"
 
 
-class Server:
-    """A Redis of the test's own, which it may hurt."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self.url = redis_server.url(directory)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        binary = redis_server.find_binary()
-        assert binary is not None
-        with running(
-            redis_server.program(binary, self._directory, self._directory, self._directory / "log")
-        ) as process:
-            self._process = process
-            yield
-
-    def send(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        os.kill(self._process.pid, number)
-        if number is signal.SIGKILL:
-            self._process.wait(PATIENCE)
-
-    def keys(self) -> list[Any]:
-        with Redis.from_url(self.url) as client:
-            return list(client.scan_iter())
-
-    def flush(self) -> None:
-        with Redis.from_url(self.url) as client:
-            client.flushall()
-
-
 @pytest.fixture
-def redis() -> Iterator[Server]:
-    with tempfile.TemporaryDirectory(prefix="ms3-") as directory:
-        server = Server(Path(directory))
-        with server.running():
-            yield server
-
-
-@pytest.fixture
-async def locks(redis: Server) -> AsyncIterator[RedisLocks]:
+async def locks(redis: RedisServer) -> AsyncIterator[RedisLocks]:
     async with open_redis_locks(redis.url) as opened:
         yield opened
 
 
 @pytest.fixture
-async def others(redis: Server) -> AsyncIterator[RedisLocks]:
+async def others(redis: RedisServer) -> AsyncIterator[RedisLocks]:
     """The locks of another process."""
     async with open_redis_locks(redis.url) as opened:
         yield opened
 
 
-async def until(condition: Callable[[], Awaitable[Any]]) -> Any:
-    async with asyncio.timeout(PATIENCE):
-        while not (value := await condition()):
-            await asyncio.sleep(0.02)
-    return value
-
-
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
 async def test_without_redis_locks_hold_in_the_process(
-    redis: Server, locks: RedisLocks, others: RedisLocks, how: signal.Signals
+    redis: RedisServer, locks: RedisLocks, others: RedisLocks, how: signal.Signals
 ) -> None:
     redis.send(how)
     assert not await locks.ping()
@@ -107,7 +56,7 @@ async def test_without_redis_locks_hold_in_the_process(
 
 
 async def test_after_a_pause_of_redis_processes_exclude_each_other_again(
-    redis: Server, locks: RedisLocks, others: RedisLocks
+    redis: RedisServer, locks: RedisLocks, others: RedisLocks
 ) -> None:
     redis.send(signal.SIGSTOP)
     assert await locks.take([KEY])
@@ -118,7 +67,7 @@ async def test_after_a_pause_of_redis_processes_exclude_each_other_again(
 
 
 async def test_after_a_death_of_redis_processes_exclude_each_other_again(
-    redis: Server, locks: RedisLocks, others: RedisLocks
+    redis: RedisServer, locks: RedisLocks, others: RedisLocks
 ) -> None:
     redis.send(signal.SIGKILL)
     assert await locks.take([KEY])
@@ -140,7 +89,7 @@ async def excluded(one: RedisLocks, other: RedisLocks) -> bool:
 
 
 async def test_a_lock_whose_release_redis_missed_is_open_to_its_own_process(
-    redis: Server, locks: RedisLocks, monkeypatch: pytest.MonkeyPatch
+    redis: RedisServer, locks: RedisLocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis carries out the taking when it goes on, and never hears of the release, for it rests then."""
     monkeypatch.setattr(redis_locks, "_LEASE", 3600.0)
@@ -160,7 +109,7 @@ async def test_a_lock_whose_release_redis_missed_is_open_to_its_own_process(
 
 
 async def test_a_redis_that_forgets_costs_nothing_but_the_exclusion(
-    redis: Server, locks: RedisLocks, others: RedisLocks
+    redis: RedisServer, locks: RedisLocks, others: RedisLocks
 ) -> None:
     assert await locks.take([KEY])
     redis.flush()
@@ -173,7 +122,7 @@ async def test_a_redis_that_forgets_costs_nothing_but_the_exclusion(
     await locks.release([KEY])
 
 
-async def test_a_taker_that_is_cancelled_holds_nothing(redis: Server, locks: RedisLocks) -> None:
+async def test_a_taker_that_is_cancelled_holds_nothing(redis: RedisServer, locks: RedisLocks) -> None:
     redis.send(signal.SIGSTOP)
     taker = asyncio.create_task(locks.take([KEY]))
     await asyncio.sleep(0)
@@ -184,7 +133,7 @@ async def test_a_taker_that_is_cancelled_holds_nothing(redis: Server, locks: Red
     await locks.release([KEY])
 
 
-async def test_a_lock_is_kept_by_renewal(redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lock_is_kept_by_renewal(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_locks, "_LEASE", 3600.0)
     monkeypatch.setattr(redis_locks, "_RENEW", 0.05)
     async with open_redis_locks(redis.url) as locks, open_redis_locks(redis.url) as others:
@@ -202,7 +151,7 @@ async def test_a_lock_is_kept_by_renewal(redis: Server, monkeypatch: pytest.Monk
 
 
 async def test_the_locks_of_a_dead_process_end_with_their_lease(
-    redis: Server, others: RedisLocks, monkeypatch: pytest.MonkeyPatch
+    redis: RedisServer, others: RedisLocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the process, if it was only asleep, then leaves alone what another one took."""
     monkeypatch.setattr(redis_locks, "_LEASE", 0.3)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from itertools import cycle
-from pathlib import Path
 
 import pytest
 from starlette.requests import Request
@@ -17,22 +15,14 @@ from starlette.responses import Response
 from app.api.limits import Endpoint, RateLimits
 from app.coord.counts import Counts, open_counts
 from app.errors import RateLimited
-from tests.coord.test_redis_away import Server
+from tests.coord.tools import RedisServer
 from tests.support import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def redis() -> Iterator[Server]:
-    with tempfile.TemporaryDirectory(prefix="ms3-") as directory:
-        server = Server(Path(directory))
-        with server.running():
-            yield server
-
-
-@pytest.fixture
-async def workers(redis: Server) -> AsyncIterator[list[Counts]]:
+async def workers(redis: RedisServer) -> AsyncIterator[list[Counts]]:
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(open_counts(redis.url)) for _ in range(3)]
 
@@ -81,7 +71,7 @@ async def test_a_large_limit_is_exact_for_a_client_who_takes_turns(workers: list
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
 async def test_without_redis_each_worker_keeps_the_limit(
-    redis: Server, workers: list[Counts], how: signal.Signals
+    redis: RedisServer, workers: list[Counts], how: signal.Signals
 ) -> None:
     endpoints = [guarded(counts, "5/hour") for counts in workers]
     assert await admitted(endpoints[0])

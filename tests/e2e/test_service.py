@@ -69,7 +69,7 @@ def test_each_node_tells_how_it_does(start_server: StartServer, tmp_path: Path) 
     assert health["since"] < stats["at"]
     assert metric(server, "mini_s3_node_seconds_count", node="one", call="write") == 3
     states = {name: metric(server, "mini_s3_node_state", node=name) for name in ("one", "two")}
-    assert (states, metric(server, "mini_s3_node_breaker", node="one")) == ({"one": 0, "two": 3}, 0)
+    assert (states, metric(server, "mini_s3_node_breaker", node="one")) == ({"one": 0, "two": 6}, 0)
 
 
 # Faults

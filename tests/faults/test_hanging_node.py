@@ -105,7 +105,7 @@ def test_a_disk_that_hangs_stalls_no_other(start_server: StartServer, disk: Disk
     assert health["timeouts"] > 0
     assert server.client.get("/ready").json()["nodes"] == {"up": 2, "total": 3}
     assert metric(server, "mini_s3_node_timeouts_total") > 0
-    assert 'mini_s3_node_state{node="node2"} 2.0' in server.client.get("/metrics").text
+    assert 'mini_s3_node_state{node="node2"} 5.0' in server.client.get("/metrics").text
     refused = server.client.get(f"/api/files/{spread}")
     assert (refused.status_code, refused.json()["code"]) == (503, "nodes-unavailable")
 

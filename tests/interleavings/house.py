@@ -20,8 +20,8 @@ from app.models.database import Database
 from app.models.files import Files
 from app.models.ledger import Ledger
 from app.models.mending import Mending
+from app.models.nodes import NodeEntry, Nodes, Wish
 from app.models.pages import Pages
-from app.models.wants import Wants
 from app.store.store import Store
 from app.streams.buffers import BufferPool
 from app.streams.dedupe import Deduper, WritePolicy
@@ -142,8 +142,8 @@ class House:
 
     async def begin(self, plan: Plan) -> None:
         await asyncio.gather(*(self.database[name].delete_many({}) for name in COLLECTIONS))
-        known = [{"_id": node.id, "uuid": node.id, "location": f"memory:{node.id}"} for node in self.nodes]
-        await self.database["nodes"].insert_many(known)
+        entries = [NodeEntry(node.id, node.id, f"memory:{node.id}") for node in self.nodes]
+        await asyncio.gather(*map(Nodes(self.database).register, entries))
         self.kept, self.doomed, _ = await asyncio.gather(
             self.put(KEPT),
             self.put(DOOMED),
@@ -218,13 +218,19 @@ class House:
         """A step of a drain, or of a rebalance, twice, as of two servers that are at it one after the other."""
         tending = Tending(self.database, self.cluster, self.hasher)
         if reason == "drain":
-            await Wants(self.database).use(DRAINED, "draining")
+            await self.drain()
         chore = tending.drain() if reason == "drain" else tending.rebalance(self.other or Redundancy(1, 1))
         for _ in range(2):
             found = await self.chunks.find(map(digest_of, letters))
             await chore.look()
             await reach("chosen")
             await chore.tend([chunk for chunk in found.values() if chore.level(chunk) is not None])
+
+    async def drain(self) -> None:
+        """From now on the node is to be emptied. Those who have chosen it already go on with it."""
+        registry = Nodes(self.database)
+        await registry.change(DRAINED, Wish(use="draining"))
+        self.cluster.know(await registry.entries())
 
     async def read(self) -> None:
         for _ in range(2):
@@ -252,7 +258,7 @@ class House:
 
     async def _drain(self) -> None:
         drain = Tending(self.database, self.cluster, self.hasher).drain()
-        await Wants(self.database).use(DRAINED, "draining")
+        await self.drain()
         await drain.look()
         left = [chunk for chunk in await self.chunks.after(b"", 100) if drain.level(chunk) is not None]
         assert (await drain.tend(left)).chunks == len(left)

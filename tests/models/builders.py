@@ -11,6 +11,7 @@ from app.models.chunk import Chunk, Naming
 from app.models.chunks import Chunks
 from app.models.database import Database
 from app.models.files import new_file_id
+from app.models.nodes import NodeEntry, Nodes
 from app.models.tallies import NodeTally, Tallies, Tally
 from app.types import Blob, ChunkRef, ContentId, Digest, File, NodeId, Page, PageRef, new_generation
 
@@ -27,6 +28,8 @@ def naming(number: int, instead_of: Chunk | None = None) -> Naming:
 
 
 async def make_live(database: Database, *numbers: int) -> None:
+    for node in NODES:
+        await Nodes(database).register(NodeEntry(node, node, "file:///" + node))
     namings = [naming(number) for number in numbers]
     won = await Chunks(database).name(namings)
     assert await Chunks(database).make_live([one for one in namings if one.digest in won]) == won

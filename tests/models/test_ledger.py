@@ -14,10 +14,11 @@ from app.errors import UploadInterrupted
 from app.models.chunks import Chunks
 from app.models.database import Database
 from app.models.ledger import ChunksNotLive, Hold, Ledger, _Commit
+from app.models.nodes import Nodes
 from app.models.pages import Pages
 from app.models.tallies import Tallies
 from app.types import FileId, Page
-from tests.models.builders import digest_of, file_of, make_live, naming, page_of, recount
+from tests.models.builders import NODES, digest_of, file_of, make_live, naming, page_of, recount
 
 pytestmark = pytest.mark.anyio
 
@@ -256,4 +257,28 @@ async def test_a_page_that_another_commit_just_inserted_is_found_on_the_next_att
 
     monkeypatch.setattr(Pages, "stored", overlook_once)
     await ledger.commit_files(Hold(), [file_of(page)], [page])
+    await recount(database)
+
+
+@pytest.mark.parametrize("how", ["hold", "commit"])
+@pytest.mark.parametrize("state", ["removing", "removed"])
+async def test_nothing_new_is_committed_on_a_node_that_goes(database: Database, state: str, how: str) -> None:
+    """Seen to fail when commits did not ask for the nodes. What is held already is not in the way, unless
+    nothing is left of it: a removal would have found it, and a lost node is made up for otherwise."""
+    await make_live(database, 1, 2, 3)
+    ledger, nodes = Ledger(database), Nodes(database)
+    await ledger.commit_files(Hold(), [file_of(page_of(1))], [page_of(1)])
+    if state == "removing":
+        await nodes.begin_removal(NODES[1])
+    else:
+        await nodes.remove(NODES[1])
+    page = page_of(1, 2, 3)
+    with pytest.raises(ChunksNotLive) as refused:
+        if how == "hold":
+            await ledger.hold_page(Hold(), page)
+        else:
+            await ledger.commit_files(Hold(), [file_of(page)], [page])
+    assert refused.value.digests == {digest_of(number) for number in ((3,) if state == "removing" else (1, 3))}
+    await ledger.commit_files(Hold(), [file_of(page_of(1))], [])
+    await ledger.commit_files(Hold(), [file_of(page_of(2))], [page_of(2)])
     await recount(database)

@@ -41,7 +41,7 @@ def blob_for(content: bytes) -> Blob:
 
 def every_call(node: Node, blob: Blob) -> list[Awaitable[object]]:
     return [
-        node.write(blob_for(b"y"), os.urandom(MIB)),
+        node.write(blob_for(bytes(MIB)), bytes(MIB)),
         node.read(blob, MIB),
         node.unlink([blob_for(b"z")]),
         node.quarantine(blob_for(b"z")),
@@ -69,7 +69,7 @@ async def test_a_server_that_ended_is_told_and_found_again(tmp_path: Path, end: 
         await all_fail(node, blob)
         await asyncio.to_thread(server.start)
         assert await node.read(blob, MIB) == content
-        await node.write(blob_for(b"z"), content)
+        await node.write(blob_for(content), content)
         await node.close()
 
 
@@ -94,7 +94,7 @@ async def test_a_server_that_hangs_in_mid_blob(tmp_path: Path) -> None:
         node = await claimed(server)
         server.pause()
         with pytest.raises(NodeError):
-            await node.write(blob_for(b"x"), bytes(MIB))
+            await node.write(blob_for(bytes(MIB)), bytes(MIB))
         server.go_on()
         await node.space()
         await node.close()
@@ -261,7 +261,7 @@ async def test_what_a_hanging_server_was_sent_is_not_kept_for_ever(
         server.pause()
         for _ in range(2):
             results = await asyncio.gather(
-                *(node.write(blob_for(b"x"), bytes(8 * MIB)) for _ in range(4)), return_exceptions=True
+                *(node.write(blob_for(bytes(8 * MIB)), bytes(8 * MIB)) for _ in range(4)), return_exceptions=True
             )
             assert {type(error) for error in results} == {NodeError}
         async with asyncio.timeout(PATIENCE):

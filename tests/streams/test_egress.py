@@ -19,6 +19,7 @@ from app.errors import Damaged, NodeError, NodesUnavailable
 from app.models.files import new_file_id
 from app.models.ledger import Hold
 from app.nodes.cluster import Cluster
+from app.nodes.guarded import GuardedNode
 from app.streams import egress
 from app.types import Blob, ChunkRef, ContentName, Digest, File, Page, PageRef, new_generation
 from tests.conftest import OpenStore
@@ -181,7 +182,7 @@ async def test_a_node_that_does_not_answer_is_no_damage(open_store: OpenStore, m
         async def fail(*_: Any) -> None:
             raise NodeError("away")
 
-        monkeypatch.setattr(Cluster, "read_into", fail)
+        monkeypatch.setattr(GuardedNode, "read_into", fail)
         with pytest.raises(NodesUnavailable):
             await read(parts, file, 0, 100)
 

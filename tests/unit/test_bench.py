@@ -19,6 +19,7 @@ from bench.http import MIB
 from bench.material import Source, build, edit, find_sources, read_blocks
 from bench.memory import Load, Measured, Stopped, at_once, stamped
 from bench.memory import table as memory_table
+from bench.network import Reads
 from bench.workspace import NoSpace, gib, workspace
 from tests.support import eventually
 
@@ -255,3 +256,8 @@ def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path, number: signa
     assert "Traceback" not in text
     assert list(tmp_path.iterdir()) == []
     assert _processes_of(tmp_path) == []
+
+
+def test_reads_beside_a_hurt_node_are_told_as_multiples_of_calm_ones() -> None:
+    reads = Reads(calm=[0.01] * 190 + [0.1] * 10, hurt=[0.02] * 190 + [0.15] * 10)
+    assert str(reads) == "p50  2.00 x, p99  1.50 x the calm 10.0 and 100.0 ms; 200 and 200 reads"

@@ -13,11 +13,12 @@ import pytest
 
 from app.errors import BlobDamaged
 from app.nodes import reading
+from app.nodes.durable import DIRECT
 from app.nodes.reading import Reader
 
 CHUNK = 1 << 20
 
-pytestmark = pytest.mark.skipif(not reading._DIRECT, reason="this system has no reading past the cache")
+pytestmark = pytest.mark.skipif(not DIRECT, reason="this system has no reading past the cache")
 
 
 class Disk:
@@ -33,11 +34,11 @@ class Disk:
         patch.setattr(reading, "perf_counter", lambda: next(self._clock) * self.seconds)
 
     def _opened(self, path: Any, flags: int, *rest: Any) -> int:
-        self.past_cache.append(bool(flags & reading._DIRECT))
+        self.past_cache.append(bool(flags & DIRECT))
         if self.past_cache[-1] and not self.able:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         # Whether the real disk can do it is not what is tested.
-        return self._open(path, flags & ~reading._DIRECT, *rest)
+        return self._open(path, flags & ~DIRECT, *rest)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.models.chunk import Chunk
-from app.models.wants import Want
+from app.models.nodes import NodeEntry, Use
 from app.types import Blob, Digest, Generation, NodeId, Redundancy, new_generation
 from app.upkeep.completing import Completing
 from app.upkeep.drain import Drain
@@ -22,10 +22,21 @@ NOBODY: Any = None
 """A part that pure decisions do not ask."""
 
 
-def places(**uses: str) -> Places:
-    known = Places.__new__(Places)
-    known.known = {NodeId(node): Want(use) for node, use in uses.items()}
+def places(**uses: Use) -> Places:
+    """The first nodes are where every chunk belongs."""
+    known = Home(NOBODY, NOBODY)
+    known.known = {NodeId(node): NodeEntry(NodeId(node), "", "", use=use) for node, use in uses.items()}
     return known
+
+
+class Home(Places):
+    by_digest = True
+
+    def __init__(self, *_: Any) -> None:
+        """It asks nobody."""
+
+    def home(self, digest: Digest, count: int) -> list[NodeId]:
+        return list(self.known)[:count]
 
 
 def chunk(*nodes: str, redundancy: str = "1", adding: tuple[str, ...] = (), **fields: Any) -> Chunk:
@@ -80,17 +91,14 @@ def test_a_drain_is_about_all_that_names_the_node() -> None:
 
 
 def test_what_is_to_be_converted_comes_before_what_is_to_be_moved() -> None:
-    def home(digest: Digest, total: int) -> tuple[NodeId, ...]:
-        return (NodeId("a"), NodeId("b"), NodeId("c"))[:total]
-
     some = places(a="active", b="active", c="active")
-    convert = Rebalance(some, NOBODY, NOBODY, Redundancy.parse("ec:2+1"), home)
+    convert = Rebalance(some, NOBODY, NOBODY, Redundancy.parse("ec:2+1"))
     assert convert.level(chunk("a", "b", redundancy="2")) == 0
     assert convert.level(chunk("a", "b", "c", redundancy="ec:2+1")) is None
     assert convert.level(chunk("a", "b", "d", redundancy="ec:2+1")) == 1
     assert convert.level(chunk("a", "b", redundancy="2", size=100)) is None, "small ones are copies in any case"
     assert convert.level(chunk("a", "b", redundancy="2", refs=0)) is None
-    move = Rebalance(some, NOBODY, NOBODY, None, home)
+    move = Rebalance(some, NOBODY, NOBODY)
     assert move.level(chunk("a", "b", redundancy="2")) is None
     assert move.level(chunk("b", "c", redundancy="2")) == 1
 
@@ -98,21 +106,25 @@ def test_what_is_to_be_converted_comes_before_what_is_to_be_moved() -> None:
 # Shares
 
 
+def entry(node: str, weight: float, zone: str) -> NodeEntry:
+    return NodeEntry(NodeId(node), "", "", weight, zone)
+
+
 def balanced(weights: dict[str, float], held: dict[str, int], zones: dict[str, str] | None = None) -> tuple[Any, int]:
     """What nodes hold in the end that held so many single blobs of one byte each, and how many moves that took."""
     zones = zones or {}
-    wants = {NodeId(node): Want(weight=weight, zone=zones.get(node, "")) for node, weight in weights.items()}
-    shares = Shares(wants, {NodeId(node): count for node, count in held.items()})
+    nodes = {NodeId(node): entry(node, weight, zones.get(node, "")) for node, weight in weights.items()}
+    shares = Shares(nodes, {NodeId(node): count for node, count in held.items()})
     blobs = [NodeId(node) for node, count in held.items() for _ in range(count)]
     Random(1).shuffle(blobs)
     moves = 0
     for number, node in enumerate(blobs):
-        target = shares.target(node, 1, [node], list(wants))
+        target = shares.target(node, 1, [node], list(nodes))
         if target:
             shares.move(1, node, target)
             blobs[number] = target
             moves += 1
-    assert all(shares.target(node, 1, [node], list(wants)) is None for node in blobs), "there is a second round"
+    assert all(shares.target(node, 1, [node], list(nodes)) is None for node in blobs), "there is a second round"
     return {node: blobs.count(NodeId(node)) for node in weights}, moves
 
 
@@ -135,10 +147,10 @@ def test_nodes_get_their_shares_by_as_few_moves_as_that_takes(
 
 
 def test_no_node_gets_two_blobs_of_a_chunk_and_no_zone_loses_its_only_one() -> None:
-    wants = {NodeId(node): Want(zone=zone) for node, zone in {"a1": "a", "a2": "a", "b1": "b", "b2": "b"}.items()}
-    a1, a2, b1, b2 = wants
-    shares = Shares(wants, {a1: 100, a2: 0, b1: 0, b2: 0})
-    everywhere = list(wants)
+    nodes = {NodeId(node): entry(node, 1, node[0]) for node in ("a1", "a2", "b1", "b2")}
+    a1, a2, b1, b2 = nodes
+    shares = Shares(nodes, {a1: 100, a2: 0, b1: 0, b2: 0})
+    everywhere = list(nodes)
     assert shares.target(a1, 1, [a1, b1], everywhere) == a2
     assert shares.target(a1, 1, [a1, b1], [b2]) is None
     assert shares.target(a1, 1, [a1, a2], [a2, b2]) == b2

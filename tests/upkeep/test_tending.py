@@ -14,7 +14,7 @@ import pytest
 from app.faults import Point, pausing
 from app.models.suspects import Suspects
 from app.models.tasks import Tasks
-from app.types import NodeId, Redundancy
+from app.types import Redundancy
 from app.upkeep import tending as tending_module
 from app.upkeep import walk
 from app.upkeep.pace import Silence
@@ -208,20 +208,33 @@ async def test_a_new_node_gets_its_share_and_no_more_is_moved(
         await is_well(store, files)
 
 
-async def test_where_chunks_have_homes_those_go_there_that_are_elsewhere(open_store: OpenStore, tmp_path: Path) -> None:
-    def home(digest: bytes, total: int) -> list[NodeId]:
-        return [NodeId(NODES[(digest[0] + number) % 3]) for number in range(total)]
-
-    async with upkept(open_store, tmp_path, redundancy=2) as store:
-        files = await filled(store, 12)
-        tending = store.tending(home)
-        chunks = await store.database["chunks"].find({})
-        wrong = sum({blob["node"] for blob in chunk["blobs"]} != set(home(chunk["_id"], 2)) for chunk in chunks)
+async def test_where_digests_decide_chunks_go_to_where_they_belong(open_store: OpenStore, tmp_path: Path) -> None:
+    how = {"redundancy": 2, "placement": "consistent-hash"}
+    async with upkept(open_store, tmp_path, **how) as store:
+        files = await filled(store, 20)
+        before = await names(store)
+    async with upkept(open_store, tmp_path, **how, nodes=directories(tmp_path, 4)) as store:
+        tending = store.tending()
         task = await tending.finish(tending.rebalance(), Silence())
-        assert task.total == task.done.chunks == wrong > 0
-        chunks = await store.database["chunks"].find({})
-        assert all({blob["node"] for blob in chunk["blobs"]} == set(home(chunk["_id"], 2)) for chunk in chunks)
+        belongs = {digest: set(store.cluster.home(digest, 2, store.cluster.node_ids)) for digest in before}
+        after = await names(store)
+        assert {digest: nodes_of(blobs) for digest, blobs in after.items()} == belongs
+        moved = {digest for digest in before if nodes_of(before[digest]) != belongs[digest]}
+        assert 0 < len(moved) < 20
+        assert task.total == task.done.chunks == len(moved)
+        assert task.done.blobs == sum(len(belongs[digest] - nodes_of(before[digest])) for digest in before)
+        assert sum(len(after[digest] - before[digest]) for digest in before) == task.done.blobs
         await is_well(store, files)
+
+
+async def names(store: Upkept) -> dict[Any, set[tuple[str, str]]]:
+    """The blobs of each chunk."""
+    chunks = await store.database["chunks"].find({})
+    return {chunk["_id"]: {(blob["node"], blob["gen"]) for blob in chunk["blobs"]} for chunk in chunks}
+
+
+def nodes_of(blobs: set[tuple[str, str]]) -> set[str]:
+    return {node for node, _ in blobs}
 
 
 async def test_chunks_become_copies_and_shards_and_copies_again(open_store: OpenStore, tmp_path: Path) -> None:

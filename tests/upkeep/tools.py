@@ -12,15 +12,14 @@ import pytest
 
 from app.api.app import Parts
 from app.models.database import Database
+from app.models.nodes import Nodes, Wish
 from app.models.runs import Collected
-from app.models.wants import Wants
 from app.nodes.cluster import Cluster
 from app.types import File, NodeId
 from app.upkeep.check import open_checker
 from app.upkeep.collector import Collector
 from app.upkeep.findings import Report
 from app.upkeep.pace import Pace, Silence
-from app.upkeep.rebalance import Home
 from app.upkeep.schedule import Times
 from app.upkeep.tending import Tending
 from tests.conftest import OpenStore
@@ -66,12 +65,12 @@ class Upkept:
         change: Any = [{"$set": {"at": {"$subtract": ["$at", int(seconds * 1000)]}}}]
         await self.database[collection].update_many({}, change)
 
-    def tending(self, home: Home | None = None) -> Tending:
-        return Tending(self.database, self.cluster, self.parts.store._stages.hasher, home=home)
+    def tending(self) -> Tending:
+        return Tending(self.database, self.cluster, self.parts.store._stages.hasher)
 
     async def drain(self, *nodes: str) -> None:
         for node in nodes:
-            assert await Wants(self.database).use(NodeId(node), "draining")
+            assert await Nodes(self.database).change(NodeId(node), Wish(use="draining"))
 
     async def placed(self) -> list[set[str]]:
         """The nodes of each chunk."""
