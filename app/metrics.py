@@ -15,7 +15,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-__all__ = ["CONTENT_TYPE_PLAIN_0_0_4", "exposition", "forget_dead_workers", "note_call", "note_request"]
+__all__ = [
+    "CONTENT_TYPE_PLAIN_0_0_4",
+    "exposition",
+    "forget_dead_workers",
+    "note_call",
+    "note_mended",
+    "note_request",
+    "note_upkeep",
+]
 
 REQUESTS = Counter("mini_s3_requests", "Answers sent", ["method", "route", "status"])
 LATENCY = Histogram(
@@ -52,6 +60,14 @@ NODE_BREAKER = Gauge(
 )
 DAMAGE = Counter("mini_s3_damage_found", "Chunks that could not be read back as they were stored", ["kind"])
 BUFFERS = Gauge("mini_s3_buffers_bytes", "Buffer memory that uploads hold", multiprocess_mode="livesum")
+UPKEEP_DONE = Gauge(
+    "mini_s3_upkeep_done", "Chunks seen to in the last round", ["kind"], multiprocess_mode="livemostrecent"
+)
+UPKEEP_LEFT = Gauge(
+    "mini_s3_upkeep_left", "Chunks still to be seen to in the last round", ["kind"], multiprocess_mode="livemostrecent"
+)
+UPKEEP_BYTES = Counter("mini_s3_upkeep_bytes", "Bytes of blobs read by scrub, and written by others", ["kind"])
+UPKEEP_BLOBS = Counter("mini_s3_upkeep_blobs", "Blobs moved, or made anew", ["kind"])
 LOCK_FALLBACKS = Counter("mini_s3_lock_fallbacks", "Times that locks went on without Redis")
 
 
@@ -65,6 +81,18 @@ def note_request(method: str, route: str, status: int, seconds: float) -> None:
 def note_call(node: str, call: str, seconds: float) -> None:
     """Count one call on a storage node."""
     _node_latency(node, call).observe(seconds)
+
+
+def note_mended(kind: str, read_or_written: int, blobs: int) -> None:
+    """Count what was done by work in the background."""
+    UPKEEP_BYTES.labels(kind).inc(read_or_written)
+    UPKEEP_BLOBS.labels(kind).inc(blobs)
+
+
+def note_upkeep(kind: str, done: int, left: int) -> None:
+    """Tell how far it is."""
+    UPKEEP_DONE.labels(kind).set(done)
+    UPKEEP_LEFT.labels(kind).set(left)
 
 
 @cache

@@ -68,7 +68,8 @@ async def open_existing(settings: Settings) -> AsyncIterator[Foundation]:
         opener = node_opener(settings, database, store_id)
         nodes = settings.nodes or [entry.location for entry in await opener.registry.entries()]
         sites = list(map(opener.site_of, nodes))
-        async with open_cluster(sites, opener, only_known=True) as cluster:
+        placement = WAYS[settings.placement]()
+        async with open_cluster(sites, opener, only_known=True, placement=placement) as cluster:
             yield Foundation(database, cluster)
 
 

@@ -28,11 +28,14 @@ from app.logs import set_up_logs
 from app.metrics import forget_dead_workers
 from app.models.chunks import Chunks
 from app.models.files import Files
+from app.models.leases import Lease
 from app.models.ledger import Ledger
 from app.models.mending import Mending
 from app.models.pages import Pages
 from app.models.runs import Runs
+from app.models.suspects import Suspects
 from app.models.tallies import Tallies
+from app.models.tasks import Tasks
 from app.parts import open_foundation
 from app.serving import Server, configured, run
 from app.settings import Settings
@@ -48,7 +51,9 @@ from app.streams.reader import ChunkReader
 from app.streams.splitter import Splitter
 from app.types import Redundancy
 from app.upkeep.collector import Collector
-from app.upkeep.schedule import Schedule
+from app.upkeep.schedule import TIMES, Schedule, Wishes
+from app.upkeep.suspicion import Suspicion
+from app.upkeep.tending import Tending
 
 
 class Assignment(BaseModel):
@@ -96,17 +101,25 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
             settings.max_file_size,
         )
         runs = Runs(database)
-        statistics = Statistics(tallies, cluster, runs)
+        statistics = Statistics(tallies, cluster, runs, Tasks(database))
         await stack.enter_async_context(in_background(statistics.fold_for_ever()))
-        collector = Collector(database, cluster, settings.grace, settings.upload_expiry)
-        schedule = Schedule(runs, collector, settings.gc_interval)
+        suspicion = Suspicion(Suspects(database))
+        await stack.enter_async_context(in_background(suspicion.write_for_ever()))
+        schedule = Schedule(
+            Lease(database, "collector"),
+            runs,
+            Collector(database, cluster, settings.grace, settings.upload_expiry),
+            Tending(database, cluster, hasher, settings.upkeep_rate),
+            Wishes(settings.gc_interval, settings.scrub_days),
+            TIMES,
+        )
         await stack.enter_async_context(in_background(schedule.run_for_ever()))
         limits = RateLimits(
             {"api": settings.rate_api, "upload": settings.rate_upload, "download": settings.rate_download},
             await stack.enter_async_context(open_counts(assignment.redis_url)),
         )
         yield Parts(
-            Store(stages, Egress(pages, chunks, cluster, hasher), Files(database), pages),
+            Store(stages, Egress(pages, chunks, cluster, hasher, suspicion.note), Files(database), pages),
             statistics,
             Readiness(cluster, database.ping, ping_redis),
             limits,

@@ -62,6 +62,11 @@ class Settings(BaseSettings):
     grace: float = Field(3600, ge=0, description="Seconds that deleted bytes stay before they are collected")
     upload_expiry: float = Field(86_400, ge=0, description="Seconds without progress after which an upload is ended")
     gc_interval: float = Field(600, ge=0, description="Seconds between two collections by the server; 0 for none")
+    scrub_days: float = Field(30, ge=0, description="Days in which every stored byte is read and checked; 0 for never")
+    upkeep_rate: ByteSize = Field(
+        ByteSize(0),
+        description="Bytes a second that scrub, repair, drain and rebalance may take; 0: no limit",
+    )
     rate_api: str = Field("1200/minute", description="Requests allowed to one client address")
     rate_upload: str = Field("600/minute", description="Uploads allowed to one client address")
     rate_download: str = Field("600/minute", description="Downloads allowed to one client address")

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.models.runs import Collected
+from app.models.tasks import Task
 from app.nodes.health import Health
 from app.store.stats import Stats
 from app.store.store import FileInfo, Listing, Manifest
@@ -86,7 +87,26 @@ def stats_view(stats: Stats) -> View:
         "dedupRatio": round(stats.dedup_ratio, 4),
         "nodes": nodes,
         "lastCollection": collected_view(stats.collected) if stats.collected else None,
+        "upkeep": list(map(task_view, stats.tasks)),
         "at": instant(stats.at),
+    }
+
+
+def task_view(task: Task) -> View:
+    left, eta = task.left, task.eta
+    return {
+        "kind": task.kind,
+        "state": "stopped" if task.state == "running" and not task.held else task.state,
+        "parameters": task.parameters,
+        "done": task.done.chunks,
+        "left": left,
+        "bytes": task.done.bytes,
+        "findings": task.done.findings,
+        "blobs": task.done.blobs,
+        "waiting": dict(task.done.waiting),
+        "seconds": round(task.seconds, 3),
+        "etaSeconds": None if eta is None else round(eta, 1),
+        "startedAt": instant(task.started_at) if task.started_at else None,
     }
 
 

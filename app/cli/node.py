@@ -11,6 +11,7 @@ import click
 
 from app.cli.options import WHICH_STORE, as_json_option, configured, say, settings_options
 from app.cli.reports import NodeRow, node_lines, node_view
+from app.cli.tending import drain, rebalance
 from app.models.nodes import Nodes, Use, Wish
 from app.models.tallies import NodeTally, Tallies
 from app.node_server import serve_node
@@ -26,6 +27,10 @@ T = TypeVar("T")
 @click.group()
 def node() -> None:
     """Storage nodes: list them, take them into the store and out of it, serve one to other machines."""
+
+
+node.add_command(drain)
+node.add_command(rebalance)
 
 
 @node.command()
@@ -121,16 +126,6 @@ def set_node(
         if wish == Wish():
             raise click.UsageError("Say what is to change: --weight, --zone or --state.")
         _with_members(settings, lambda members: members.change(NodeId(node_id), wish))
-
-
-@node.command()
-@click.argument("node_id", metavar="NODE")
-@settings_options(*WHICH_STORE)
-def drain(node_id: str, config: Path | None, **flags: Any) -> None:
-    """Let a node get no new chunks, and tell how many chunks of files it holds."""
-    with configured(config, flags, quiet=True) as settings:
-        held = _with_members(settings, lambda members: members.drain(NodeId(node_id)))
-        click.echo(f"{node_id} gets no new chunks. It holds {held:,} chunks of files.")
 
 
 @node.command()

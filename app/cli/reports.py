@@ -10,6 +10,7 @@ from app.api.views import View
 from app.models.nodes import NodeEntry
 from app.models.runs import Collected
 from app.models.tallies import NodeTally
+from app.models.tasks import Task
 from app.nodes.cluster import NodeStatus
 from app.upkeep.findings import HEALABLE, Finding, Report
 from app.upkeep.usage import Group
@@ -123,6 +124,12 @@ def _places(finding: Finding) -> View:
 
 def _where(finding: Finding) -> str:
     return "".join(f"  {name} {value}" for name, value in _places(finding).items())
+
+
+def task_lines(task: Task, done: str) -> list[str]:
+    lines = [f"{task.done.blobs:,} blobs, {size(task.done.bytes)}, in {task.seconds:.1f} s"]
+    lines += [f"{count:>12,} chunks are left: {reason}" for reason, count in sorted(task.done.waiting.items())]
+    return [*lines, "Run it again later." if task.done.waiting else done]
 
 
 def usage_lines(groups: Sequence[Group], total: Group) -> list[str]:

@@ -57,6 +57,12 @@ class Chunks:
         async for documents in self._chunks.stream(query, sort=[("_id", 1)], session=session):
             yield list(map(Chunk.read, documents))
 
+    async def after(self, position: bytes, limit: int) -> list[Chunk]:
+        """Up to `limit` chunks whose digests come behind that one, or from the first one on behind `b""`, in
+        their order."""
+        documents = await self._chunks.find({"_id": {"$gt": position}}, sort=[("_id", 1)], limit=limit)
+        return list(map(Chunk.read, documents))
+
     async def count_on(self, node: NodeId) -> int:
         """How many documents name a blob on the node, offered or not. Goes through all of them, for an
         index would cost every write; in parts, so that no call lasts too long."""

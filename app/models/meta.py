@@ -13,6 +13,7 @@ from app.models.chunks import Chunks
 from app.models.database import Database
 from app.models.files import Files
 from app.models.pages import Pages
+from app.models.suspects import Suspects
 from app.models.tallies import Tallies
 from app.models.uploads import Uploads
 
@@ -38,7 +39,7 @@ async def prepare(database: Database, *, create: bool = True) -> str:
     if document["version"] != VERSION:
         version = document["version"]
         raise ConfigError(f"The database has format {version}; this Mini-S3 reads and writes format {VERSION} only.")
-    collections = (Files(database), Pages(database), Chunks(database), Uploads(database), Tallies(database))
-    await asyncio.gather(*(collection.create_indexes() for collection in collections))
+    models = (Files, Pages, Chunks, Uploads, Tallies, Suspects)
+    await asyncio.gather(*(model(database).create_indexes() for model in models))
     store: str = document["store"]
     return store

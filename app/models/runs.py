@@ -1,8 +1,8 @@
-"""Who collects now, and what the last collection did.
+"""What the last collection did.
 
-    upkeep: {_id: "collector", holder, until, last}, {_id: "barrier", passed}
+    upkeep: {_id: "collector", last}, {_id: "barrier", passed}
 
-The lease only saves work: two collectors at once do no harm. Its times are the server's own.
+In the same document stands who does such work now (see `leases`).
 """
 
 from __future__ import annotations
@@ -39,22 +39,6 @@ class Runs:
 
     def __init__(self, database: Database) -> None:
         self._upkeep = database["upkeep"]
-
-    async def take(self, holder: str, seconds: float) -> bool:
-        """Get the lease, or keep it, for so long. False if another has it."""
-        free = {
-            "_id": "collector",
-            "$or": [{"holder": holder}, {"holder": None}, {"$expr": {"$lt": ["$until", "$$NOW"]}}],
-        }
-        change = [{"$set": {"holder": holder, "until": {"$add": ["$$NOW", int(seconds * 1000)]}}}]
-        if await self._upkeep.update_one(free, change):
-            return True
-        # An upsert can't look at the clock, so the document is made first.
-        made = await self._upkeep.update_one({"_id": "collector"}, {"$setOnInsert": {"last": None}}, upsert=True)
-        return not made and bool(await self._upkeep.update_one(free, change))
-
-    async def give_back(self, holder: str) -> None:
-        await self._upkeep.update_one({"_id": "collector", "holder": holder}, {"$unset": {"holder": "", "until": ""}})
 
     async def record(self, run: Collected) -> None:
         """Keep what a run did; `at` becomes the server's time."""

@@ -114,6 +114,15 @@ class Cluster:
             raise NoSpace("Every storage node is full. Delete files, or add a node.")
         raise NodesUnavailable("No storage node takes writes just now.")
 
+    @property
+    def by_digest(self) -> bool:
+        """Whether each chunk has a `home`."""
+        return self._placement.by_digest
+
+    def home(self, digest: Digest, count: int, among: Collection[NodeId]) -> tuple[NodeId, ...]:
+        """Where a chunk of so many blobs would be placed if these nodes were ready. Only where its digest decides."""
+        return self._placement.choose(Request(digest, count, among))
+
     def takes_writes(self, node_id: NodeId) -> bool:
         """Whether the node is here, is wanted for new blobs, and is neither full nor failing."""
         guard = self._guards.get(node_id)

@@ -52,6 +52,9 @@ class Request:
 class Placement(ABC):
     """One way of choosing, among members that may be exchanged at any time."""
 
+    by_digest = False
+    """Whether nothing but a chunk's digest, and which nodes are ready, decides on its nodes."""
+
     def __init__(self, members: Iterable[Member] = ()) -> None:
         self._members: Mapping[NodeId, Member] = {}
         self.become(members)
@@ -130,6 +133,8 @@ class ConsistentHash(Placement):
     by 7 %. A new node can only come between a place and its point, so that only what goes to the new
     one moves; and one that is skipped leaves the others as they are.
     """
+
+    by_digest = True
 
     def __init__(self, members: Iterable[Member] = ()) -> None:
         self._ring: Sequence[int] = ()

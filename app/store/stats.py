@@ -11,6 +11,7 @@ from app.errors import MiniS3Error
 from app.logs import get_logger
 from app.models.runs import Collected, Runs
 from app.models.tallies import NodeTally, Tallies, Tally
+from app.models.tasks import Task, Tasks
 from app.nodes.cluster import Cluster, NodeStatus
 
 log = get_logger(__name__)
@@ -23,11 +24,13 @@ _FOLD_BACKLOG = 100
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """`tally.bytes` are what deduplication left of `tally.logical`; `collected` is the collector's last run."""
+    """`tally.bytes` are what deduplication left of `tally.logical`; `collected` is the collector's last run,
+    `tasks` are the last rounds of what goes through all chunks."""
 
     tally: Tally
     nodes: list[tuple[NodeStatus, NodeTally]]
     collected: Collected | None
+    tasks: list[Task]
     at: datetime
 
     @property
@@ -37,10 +40,11 @@ class Stats:
 
 
 class Statistics:
-    def __init__(self, tallies: Tallies, cluster: Cluster, runs: Runs) -> None:
+    def __init__(self, tallies: Tallies, cluster: Cluster, runs: Runs, tasks: Tasks) -> None:
         self._tallies = tallies
         self._cluster = cluster
         self._runs = runs
+        self._tasks = tasks
         self._latest: Stats | None = None
         self._read_at = 0.0
         self._gathering: asyncio.Task[Stats] | None = None
@@ -55,11 +59,11 @@ class Statistics:
         return await asyncio.shield(self._gathering)
 
     async def _gather(self) -> Stats:
-        tally, statuses, collected = await asyncio.gather(
-            self._tallies.read(), self._cluster.statuses(), self._runs.last()
+        tally, statuses, collected, tasks = await asyncio.gather(
+            self._tallies.read(), self._cluster.statuses(), self._runs.last(), self._tasks.all()
         )
         nodes = [(status, tally.nodes.get(status.id, NodeTally())) for status in statuses]
-        self._latest = Stats(tally, nodes, collected, datetime.now(UTC))
+        self._latest = Stats(tally, nodes, collected, tasks, datetime.now(UTC))
         self._read_at = monotonic()
         return self._latest
 

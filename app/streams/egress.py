@@ -20,7 +20,7 @@ from app.models.chunks import Chunks
 from app.models.pages import Pages
 from app.nodes.cluster import Cluster
 from app.streams.hasher import Hasher
-from app.streams.reader import ChunkReader
+from app.streams.reader import ChunkReader, Suspect, unheard
 from app.types import Blob, ChunkRef, File, Page, PageRef
 
 log = get_logger(__name__)
@@ -53,11 +53,15 @@ class PlacedChunk:
 
 
 class Egress:
-    def __init__(self, pages: Pages, chunks: Chunks, cluster: Cluster, hasher: Hasher) -> None:
+    def __init__(
+        self, pages: Pages, chunks: Chunks, cluster: Cluster, hasher: Hasher, suspect: Suspect = unheard
+    ) -> None:
+        """`suspect` is told of chunks that a blob is bad of, or missing."""
         self._pages = pages
         self._chunks = chunks
         self._hasher = hasher
-        self._reader = ChunkReader(cluster, hasher, kept=_SHARED)
+        self._suspect = suspect
+        self._reader = ChunkReader(cluster, hasher, kept=_SHARED, suspect=suspect)
         self._spare = _SHARED
 
     async def read(self, file: File, start: int, stop: int) -> AsyncGenerator[memoryview, None]:
@@ -157,8 +161,11 @@ class Egress:
         digests = await self._hasher.digests([data or b"" for data in readings])
         bodies = {}
         for ref, data, digest in zip(refs.values(), readings, digests, strict=True):
-            good = data is not None and digest == ref.digest
-            bodies[ref.digest] = data if data is not None and good else await self._rescued(ref)
+            if data is not None and digest != ref.digest:
+                # Whoever looks closer may come upon a good blob first, and never meet the bad one.
+                self._suspect(ref.digest)
+                data = None  # noqa: PLW2901
+            bodies[ref.digest] = await self._rescued(ref) if data is None else data
         return [bodies[piece.ref.digest][piece.start : piece.stop] for piece in group]
 
     async def _fetched(self, ref: ChunkRef, chunk: Chunk | None) -> memoryview | None:
@@ -180,8 +187,8 @@ class Egress:
             raise NodesUnavailable("The storage node that holds this file does not answer.")
         raise _damaged()
 
-    @staticmethod
-    def _report(ref: ChunkRef, kind: str, blob: Blob | None) -> None:
+    def _report(self, ref: ChunkRef, kind: str, blob: Blob | None) -> None:
+        self._suspect(ref.digest)
         DAMAGE.labels(kind).inc()
         log.error(
             "damage found",

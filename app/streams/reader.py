@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,12 +21,15 @@ from app.nodes import erasure
 from app.nodes.cluster import Cluster
 from app.streams.buffers import Loans
 from app.streams.hasher import Hasher
-from app.types import Blob, Redundancy
+from app.types import Blob, Digest, Redundancy
 
 log = get_logger(__name__)
 
 _HEDGE = 0.2
 """Seconds that blobs may take before others are read as well; the first that come are taken."""
+
+Suspect = Callable[[Digest], None]
+"""Hears of a chunk that a blob is bad of, or missing. It never waits and never fails."""
 
 Verdict = Literal["good", "missing", "size", "wrong", "unreachable"]
 
@@ -43,10 +46,15 @@ class Inspection:
         return [blob for blob, verdict in self.verdicts.items() if verdict in verdicts]
 
 
+def unheard(digest: Digest) -> None:
+    """A `Suspect` that does nothing."""
+
+
 class ChunkReader:
     """`kept` chunks' memory is used again, instead of fresh one."""
 
-    def __init__(self, cluster: Cluster, hasher: Hasher, kept: int = 16) -> None:
+    def __init__(self, cluster: Cluster, hasher: Hasher, kept: int = 16, suspect: Suspect = unheard) -> None:
+        self._suspect = suspect
         self._cluster = cluster
         self._hasher = hasher
         self._memory = Loans(kept)
@@ -110,6 +118,10 @@ class ChunkReader:
     async def _read(self, blob: Blob, memory: memoryview) -> memoryview | None:
         try:
             await self._cluster.read_into(blob, memory)
+        except (BlobMissing, BlobDamaged):
+            # Another blob may do, and then nobody else hears of it.
+            self._suspect(blob.digest)
+            return None
         except NodeError:
             return None
         return memory

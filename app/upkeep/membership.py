@@ -9,7 +9,6 @@ from app.faults import pause
 from app.models.chunks import Chunks
 from app.models.database import Database
 from app.models.nodes import NodeEntry, Nodes, Wish
-from app.models.tallies import NodeTally, Tallies
 from app.nodes.identity import answers_as
 from app.nodes.members import Opener
 from app.types import NodeId
@@ -25,7 +24,6 @@ class Membership:
     def __init__(self, database: Database, opener: Opener) -> None:
         self._nodes = Nodes(database)
         self._chunks = Chunks(database)
-        self._tallies = Tallies(database)
         self._opener = opener
 
     async def add(self, url: str, wish: Wish) -> NodeEntry:
@@ -37,11 +35,6 @@ class Membership:
     async def change(self, node_id: NodeId, wish: Wish) -> None:
         if not await self._nodes.change(node_id, wish):
             raise _unknown(node_id)
-
-    async def drain(self, node_id: NodeId) -> int:
-        """Let the node get nothing new; return how many chunks of files it holds."""
-        await self.change(node_id, Wish(use="draining"))
-        return (await self._tallies.read()).nodes.get(node_id, NodeTally()).chunks
 
     async def remove(self, node_id: NodeId) -> None:
         """Take a node out that holds nothing. What uploads meanwhile place on it is refused when they

@@ -55,7 +55,8 @@ class Mover:
         self, chunk: Chunk, drop: Collection[Blob], to: Sequence[NodeId], redundancy: Redundancy | None = None
     ) -> bool:
         """Offer new blobs of a live chunk, one on each of the nodes `to`, instead of some, which are left to the
-        caller, unnamed. Where the redundancy becomes another one, all blobs are to be dropped."""
+        caller, unnamed. Where the redundancy becomes another one, all shards are to be dropped; copies may stay
+        if others are added to them."""
         data = (await self._reader.inspect(chunk)).data
         if data is None:
             return False

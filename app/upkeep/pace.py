@@ -24,6 +24,33 @@ class Pace:
         self._since = monotonic()
 
 
+class Throttle:
+    """At most `rate` bytes a second for all who share it; 0 lets as many pass as come."""
+
+    def __init__(self, rate: float = 0) -> None:
+        self._rate = rate
+        self._free_at = monotonic()
+
+    async def take(self, size: int) -> None:
+        """To be called before so many bytes are read or written."""
+        if self._rate:
+            begins = max(monotonic(), self._free_at)
+            self._free_at = begins + size / self._rate
+            await asyncio.sleep(begins - monotonic())
+
+
+def due_in(last: float, following: float, since_last: float, left: float) -> float:
+    """Seconds to wait for work that is spread over a time evenly.
+
+    Of what there is to do, the part `last` (0 to 1) was done `since_last` seconds ago, and there were `left`
+    seconds for the rest then. The next piece begins at `following`. Whoever was away does not hurry more
+    than is needed to be done in time.
+    """
+    if last >= 1 or left <= 0:
+        return 0.0
+    return max(0.0, left * (following - last) / (1 - last) - since_last)
+
+
 class Progress(Protocol):
     """Hears of stages and of units done in them."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import StartServer
-from tests.e2e.helpers import MIB, command, result_of
-from tests.support import eventually
+from tests.e2e.helpers import MIB, command, metric, result_of
+from tests.support import Server, eventually
 
 
 def test_a_disk_is_lost_and_the_store_goes_on_without_it(start_server: StartServer, tmp_path: Path) -> None:
@@ -65,29 +66,27 @@ def test_nodes_come_and_go_under_a_server(start_server: StartServer, tmp_path: P
     held = listed["two"]["chunks"]
     assert 0 < listed["one"]["chunks"] < held
 
-    drained = command("node", "drain", "two", *where)
-    assert drained.stdout == f"two gets no new chunks. It holds {held} chunks of files.\n"
-    eventually(lambda: states() == {"one": "active", "two": "draining"})
+    assert command("node", "set", "two", "--state", "readonly", *where).returncode == 0
+    eventually(lambda: states() == {"one": "active", "two": "readonly"})
     server.upload(os.urandom(4 * MIB))
     after = command("node", "list", *where).stdout.splitlines()
     assert [line.split()[:5] for line in after[1:]] == [
         ["one", "active", "-", "1", str(24 - held)],
-        ["two", "draining", "rack2", "3", str(held)],
+        ["two", "readonly", "rack2", "3", str(held)],
     ]
     for words, reason in (
         (("remove", "two"), f"two holds {held} chunks, and gets no new ones now. `mini-s3 node drain two`"),
         (("remove", "two", "--lost"), "two is not lost: it answers at"),
-        (("set", "three", "--weight", 1), "knows no node three"),
+        (("drain", "three"), "knows no node three"),
         (("set", "two", "--weight", 0), "weighs more than 0"),
         (("set", "two"), "Say what is to change"),
         (("add", "ftp://host"), "no node can be there"),
     ):
         refused = command("node", *words, *where)
         assert (refused.returncode, reason in refused.stderr) == (2, True), refused.stderr
+    moves(server, held, where)
     assert server.client.get(f"/api/files/{file_id}").content == content
 
-    server.client.delete(f"/api/files/{file_id}")
-    eventually(lambda: result_of("gc", "--grace", 0, *where)["chunksRemoved"] == 20)
     assert command("node", "remove", "two", *where).returncode == 0
     eventually(lambda: states() == {"one": "active"})
     assert result_of("check", "--read-data", *where)["clean"]
@@ -99,3 +98,31 @@ def test_a_store_with_too_few_nodes_for_its_redundancy_does_not_start(
     with pytest.raises(RuntimeError, match=r"on 6 nodes, and the store knows 1\. Name more"):
         start_server(nodes=tmp_path / "one", redundancy="ec:4+2")
     start_server(nodes=tmp_path / "one", redundancy="ec:4+2", degraded_writes="yes").stop()
+
+
+def moves(server: Server, held: int, where: tuple[str, ...]) -> None:
+    """Blobs go from `two` to `one`, back, and there again: by a server that is asked for it, or as soon as it sees
+    what is wanted, or by the command."""
+
+    def task(kind: str) -> dict[str, Any]:
+        tasks = {task["kind"]: task for task in server.client.get("/api/stats").json()["upkeep"]}
+        return tasks.get(kind, {"state": None})
+
+    assert command("node", "drain", "two", "--background", *where).returncode == 0
+    eventually(lambda: task("drain")["state"] == "done")
+    drained = task("drain")
+    assert (drained["done"], drained["left"], drained["blobs"]) == (held, 0, held)
+    assert drained["parameters"] == {"nodes": ["two"]}
+    assert metric(server, "mini_s3_upkeep_blobs_total", kind="drain") == held
+    assert metric(server, "mini_s3_upkeep_left", kind="drain") == 0
+
+    assert command("node", "set", "two", "--state", "active", *where).returncode == 0
+    assert result_of("node", "rebalance", "--background", *where) == {"background": True}
+    eventually(lambda: task("rebalance")["state"] == "done")
+    assert held <= task("rebalance")["blobs"] <= held + 4, "those that belong there by their digests"
+
+    done = command("node", "drain", "two", *where)
+    assert done.returncode == 0, done.stderr
+    assert "two is empty" in done.stdout
+    copied = result_of("node", "rebalance", "--redundancy", "2", *where, code=1)
+    assert (copied["done"], copied["left"], copied["waiting"]) == (0, 24, {"no node takes more": 24})

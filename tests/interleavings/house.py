@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import itertools
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ from app.models.database import Database
 from app.models.files import Files
 from app.models.ledger import Ledger
 from app.models.mending import Mending
-from app.models.nodes import NodeEntry, Nodes
+from app.models.nodes import NodeEntry, Nodes, Wish
 from app.models.pages import Pages
 from app.store.store import Store
 from app.streams.buffers import BufferPool
@@ -29,17 +30,18 @@ from app.streams.hasher import Hasher
 from app.streams.ingest import MOST_BUFFERS, Stages
 from app.streams.reader import ChunkReader
 from app.streams.splitter import Splitter
-from app.types import ONE_COPY, Digest, File, FileId, Redundancy
+from app.types import ONE_COPY, Digest, File, FileId, NodeId, Redundancy
 from app.upkeep.check import Checker
 from app.upkeep.collector import Collector
 from app.upkeep.mover import Mover
 from app.upkeep.pace import Pace, Silence
 from app.upkeep.sweeper import Sweeper
+from app.upkeep.tending import Tending
 from tests.conformance.nodes import MemoryNode
 from tests.interleavings.scheduler import Body, GrantedLocks, SteppedCluster, Turn, reach
 from tests.models.builders import recount
 
-COLLECTIONS = ("chunks", "pages", "files", "uploads", "tallies", "tally_deltas", "upkeep")
+COLLECTIONS = ("chunks", "pages", "files", "uploads", "tallies", "tally_deltas", "upkeep", "nodes")
 
 SIZE = 4
 """Bytes of a chunk."""
@@ -71,6 +73,13 @@ def digest_of(letter: str) -> Digest:
     return Digest(hashlib.sha256(CHUNKS[letter]).digest())
 
 
+Reason = Literal["none", "drain", "rebalance"]
+"""Why a mover moves what it does: because a test says so, or because a node is to be emptied, or chunks kept
+otherwise."""
+
+DRAINED = NodeId("node1")
+
+
 @dataclass(frozen=True)
 class Upload:
     content: str
@@ -81,11 +90,12 @@ class Upload:
 @dataclass(frozen=True)
 class Plan:
     """Who there is. `given_up` are chunks that an upload made live and never committed, `moved` those
-    that the mover moves; collectors with `expiring` end uploads that go on."""
+    that the mover moves, for this `reason`; collectors with `expiring` end uploads that go on."""
 
     uploads: tuple[Upload, ...]
     given_up: str
     moved: str
+    reason: Reason
     expiring: tuple[bool, ...]
 
 
@@ -95,6 +105,7 @@ plans = st.builds(
     st.lists(uploads, min_size=2, max_size=3).map(tuple),
     st.sampled_from(["", "e"]),
     st.sampled_from(["a", "c", "ea", "ce"]),
+    st.sampled_from(get_args(Reason)),
     st.lists(st.booleans(), min_size=1, max_size=2).map(tuple),
 )
 turns = st.builds(Turn, st.integers(0, 8), st.sampled_from([1, 1, 1, 2, 2, 3, 4, 6, 9, 0]))
@@ -130,10 +141,9 @@ class House:
         self.deleted: set[FileId] = set()
 
     async def begin(self, plan: Plan) -> None:
-        await asyncio.gather(
-            *(self.database[name].delete_many({}) for name in COLLECTIONS),
-            *(Nodes(self.database).register(NodeEntry(node.id, node.id, f"memory:{node.id}")) for node in self.nodes),
-        )
+        await asyncio.gather(*(self.database[name].delete_many({}) for name in COLLECTIONS))
+        entries = [NodeEntry(node.id, node.id, f"memory:{node.id}") for node in self.nodes]
+        await asyncio.gather(*map(Nodes(self.database).register, entries))
         self.kept, self.doomed, _ = await asyncio.gather(
             self.put(KEPT),
             self.put(DOOMED),
@@ -162,7 +172,7 @@ class House:
         return bodies | {
             "deleter": lambda: self.delete(self.doomed),
             "sweeper": self.sweep,
-            "mover": lambda: self.move(plan.moved),
+            "mover": lambda: self.move(plan.moved) if plan.reason == "none" else self.tend(plan.moved, plan.reason),
             "reader": self.read,
         }
 
@@ -204,17 +214,38 @@ class House:
                 else:
                     await mover.add(chunk, others[:1])
 
+    async def tend(self, letters: str, reason: Reason) -> None:
+        """A step of a drain, or of a rebalance, twice, as of two servers that are at it one after the other."""
+        tending = Tending(self.database, self.cluster, self.hasher)
+        if reason == "drain":
+            await self.drain()
+        chore = tending.drain() if reason == "drain" else tending.rebalance(self.other or Redundancy(1, 1))
+        for _ in range(2):
+            found = await self.chunks.find(map(digest_of, letters))
+            await chore.look()
+            await reach("chosen")
+            await chore.tend([chunk for chunk in found.values() if chore.level(chunk) is not None])
+
+    async def drain(self) -> None:
+        """From now on the node is to be emptied. Those who have chosen it already go on with it."""
+        registry = Nodes(self.database)
+        await registry.change(DRAINED, Wish(use="draining"))
+        self.cluster.know(await registry.entries())
+
     async def read(self) -> None:
         for _ in range(2):
             assert await self.get(self.kept) == bytes_of(KEPT)
 
     # Checks
 
-    async def check(self) -> None:
-        """Files read back whatever has happened; when what is left was collected, there is nothing else."""
+    async def check(self, plan: Plan) -> None:
+        """Files read back whatever has happened; when what is left was collected, there is nothing else. A node
+        that is drained is empty in the end."""
         await recount(self.database)
         await self._check_files()
         await Collector(self.database, self.cluster, 0, AT_ONCE).run(Pace(), Silence(), sweep=True)
+        if plan.reason == "drain":
+            await self._drain()
         await self._check_files()
         report = await self.checker.run(Silence(), read_data=True)
         assert report.findings == []
@@ -224,6 +255,14 @@ class House:
         assert all(chunk.lacking <= 0 for chunk in chunks)
         assert await self.database["pages"].find({"refs": 0}) == []
         assert await self.database["uploads"].find({}) == []
+
+    async def _drain(self) -> None:
+        drain = Tending(self.database, self.cluster, self.hasher).drain()
+        await self.drain()
+        await drain.look()
+        left = [chunk for chunk in await self.chunks.after(b"", 100) if drain.level(chunk) is not None]
+        assert (await drain.tend(left)).chunks == len(left)
+        assert [node.blobs for node in self.nodes if node.id == DRAINED] == [{}]
 
     async def _check_files(self) -> None:
         files = [file async for some in Files(self.database).stream() for file in some]

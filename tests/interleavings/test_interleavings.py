@@ -39,7 +39,7 @@ async def run(house: House, plan: Plan, schedule: Schedule) -> None:
     scheduler = Scheduler(house.actors(plan))
     try:
         await scheduler.play(schedule)
-        await house.check()
+        await house.check(plan)
     finally:
         note("\n".join(scheduler.trace))
         await scheduler.end()
@@ -60,6 +60,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.streams.reader._HEDGE", None)
     # To look at the clock is what makes it go on: a naming is respected once, and then taken over.
     monkeypatch.setattr("app.streams.dedupe.monotonic", itertools.count().__next__)
+    monkeypatch.setattr("app.upkeep.restorer._PAUSE", 0)
     monkeypatch.setattr("app.upkeep.collector.FOLDERS", 1)
     monkeypatch.setattr("app.upkeep.blobs.FOLDERS", 1)
 

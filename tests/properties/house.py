@@ -13,6 +13,7 @@ import pytest
 from app.server import Assignment, open_parts
 from app.types import ChunkRef, Digest, Page, PageId
 from app.upkeep.collector import Collector
+from app.upkeep.schedule import Times
 
 SIZE, PAGE, BATCH = 8, 3, 2
 """Bytes of a whole chunk, chunks of a full page, chunks hashed together."""
@@ -49,7 +50,7 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"chunker.CHUNK_SIZE": SIZE, "buffers.CHUNK_SIZE": SIZE, "ingest.PAGE_CHUNKS": PAGE}.items():
         monkeypatch.setattr(f"app.streams.{name}", value)
     monkeypatch.setattr("app.streams.ingest.BATCH", BATCH)
-    monkeypatch.setattr("app.upkeep.schedule._TICK", 1e6)
+    monkeypatch.setattr("app.server.TIMES", Times(collect=1e6, mend=1e6, tend=1e6))
 
 
 class House:

@@ -10,7 +10,7 @@ import pytest
 from app.errors import NodeError
 from app.models.chunks import Chunks
 from app.models.database import Database
-from app.models.runs import Runs
+from app.models.leases import Lease
 from app.types import Blob, new_generation
 from app.upkeep.mover import Mover
 from tests.conftest import OpenStore
@@ -205,14 +205,14 @@ async def test_a_blob_moves_to_another_node(open_store: OpenStore, tmp_path: Pat
 
 
 async def test_one_process_has_the_lease(database: Database) -> None:
-    runs = Runs(database)
-    assert await runs.take("a", 60)
-    assert not await runs.take("b", 60)
-    assert await runs.take("a", 0), "the holder keeps it"
+    lease = Lease(database, "collector")
+    assert await lease.take("a", 60)
+    assert not await lease.take("b", 60)
+    assert await lease.take("a", 0), "the holder keeps it"
 
     async def passed_on() -> bool:
-        return await runs.take("b", 60)
+        return await lease.take("b", 60)
 
     await eventually_async(passed_on)
-    await runs.give_back("b")
-    assert await runs.take("a", 60)
+    await lease.give_back("b")
+    assert await lease.take("a", 60)

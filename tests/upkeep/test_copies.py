@@ -50,20 +50,12 @@ def failing(patch: pytest.MonkeyPatch, call: str, *nodes: str) -> Iterator[None]
         yield
 
 
-async def placed(store: Upkept) -> list[set[str]]:
-    """The nodes of each chunk."""
-    chunks = await store.database["chunks"].find({})
-    nodes = [[blob["node"] for blob in chunk["blobs"]] for chunk in chunks]
-    assert all(len(each) == len(set(each)) for each in nodes), "two copies on one node"
-    return [set(each) for each in nodes]
-
-
 async def test_each_chunk_is_on_as_many_nodes_as_asked(open_store: OpenStore, tmp_path: Path) -> None:
     async with upkept(open_store, tmp_path, redundancy=2) as store:
         content = os.urandom(7 * MIB + 3)
         (file,) = await store.put(content)
-        assert [len(nodes) for nodes in await placed(store)] == [2] * 8
-        assert {node for nodes in await placed(store) for node in nodes} == set(NODES)
+        assert [len(nodes) for nodes in await store.placed()] == [2] * 8
+        assert {node for nodes in await store.placed() for node in nodes} == set(NODES)
         assert len(store.blobs()) == 16
         assert await store.get(file) == content
         assert (await store.check(read_data=True)).findings == []
@@ -85,7 +77,7 @@ async def test_one_node_after_the_other_may_lose_all(open_store: OpenStore, tmp_
             assert kinds(await store.check()) == ["blob-missing"] * lost
             assert (await store.check(repair=True)).left == []
             assert (await store.check(read_data=True)).findings == []
-            assert [len(nodes) for nodes in await placed(store)] == [2] * 9
+            assert [len(nodes) for nodes in await store.placed()] == [2] * 9
         assert await store.get(file) == content
         await recount(store.database)
 
@@ -98,7 +90,7 @@ async def test_another_node_takes_the_place_of_one_that_fails(
         content = os.urandom(5 * MIB)
         with failing(monkeypatch, "write", "node2"):
             (file,) = await store.put(content)
-        assert await placed(store) == [{"node1", "node3"}] * 5
+        assert await store.placed() == [{"node1", "node3"}] * 5
         assert len(store.blobs()) == 10
         assert await store.get(file) == content
         assert (await store.check()).findings == []
@@ -114,7 +106,7 @@ async def test_too_few_nodes_take_no_upload_unless_that_is_wanted(
     async with upkept(open_store, tmp_path, redundancy=2, degraded_writes=True) as store:
         with failing(monkeypatch, "write", "node1", "node3"):
             (file,) = await store.put(content)
-        assert await placed(store) == [{"node2"}] * 3
+        assert await store.placed() == [{"node2"}] * 3
         assert await store.get(file) == content
         await store.gc()  # What the refused upload had written is swept up.
         report = await store.check()
@@ -122,7 +114,7 @@ async def test_too_few_nodes_take_no_upload_unless_that_is_wanted(
         assert [touched.id for touched in report.touched] == [file.id]
     async with upkept(open_store, tmp_path) as store:
         assert (await store.check(repair=True)).left == []
-        assert [len(nodes) for nodes in await placed(store)] == [2] * 3
+        assert [len(nodes) for nodes in await store.placed()] == [2] * 3
         assert (await store.check(read_data=True)).findings == []
         await recount(store.database)
 
@@ -133,7 +125,7 @@ async def test_a_change_of_the_setting_holds_for_new_chunks(open_store: OpenStor
         await store.put(old)
     async with upkept(open_store, tmp_path, redundancy=3) as store:
         await store.put(old + new)
-        assert sorted(len(nodes) for nodes in await placed(store)) == [1, 1, 3, 3]
+        assert sorted(len(nodes) for nodes in await store.placed()) == [1, 1, 3, 3]
         assert (await store.check()).findings == []
 
 
@@ -142,7 +134,7 @@ async def test_a_node_that_is_removed_is_made_up_for(open_store: OpenStore, tmp_
     content = os.urandom(6 * MIB)
     async with upkept(open_store, tmp_path, redundancy=2) as store:
         (file,) = await store.put(content)
-        held = sum("node2" in nodes for nodes in await placed(store))
+        held = sum("node2" in nodes for nodes in await store.placed())
     left = ",".join(str(tmp_path / "data" / "nodes" / node) for node in ("node1", "node3"))
     async with upkept(open_store, tmp_path, redundancy=2, nodes=left) as store:
         assert kinds(await store.check(repair=True)) == ["node-absent"], "it may come back"
@@ -152,7 +144,7 @@ async def test_a_node_that_is_removed_is_made_up_for(open_store: OpenStore, tmp_
         assert await store.get(file) == content
         assert kinds(await store.check()) == ["blob-missing"] * held
         assert (await store.check(repair=True)).left == []
-        assert await placed(store) == [{"node1", "node3"}] * 6
+        assert await store.placed() == [{"node1", "node3"}] * 6
         assert (await store.check(read_data=True)).findings == []
         await recount(store.database)
 

@@ -8,15 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from app.api.app import Parts
 from app.models.database import Database
+from app.models.nodes import Nodes, Wish
 from app.models.runs import Collected
 from app.nodes.cluster import Cluster
-from app.types import File
+from app.types import File, NodeId
 from app.upkeep.check import open_checker
 from app.upkeep.collector import Collector
 from app.upkeep.findings import Report
 from app.upkeep.pace import Pace, Silence
+from app.upkeep.schedule import Times
+from app.upkeep.tending import Tending
 from tests.conftest import OpenStore
 from tests.streams.tools import put
 
@@ -25,7 +30,7 @@ COLLECTIONS = ("files", "pages", "chunks", "uploads")
 
 @dataclass(frozen=True)
 class Upkept:
-    """A store whose own collector rests (only pages of deleted files are released by themselves)."""
+    """A store in which nothing goes on by itself, but that pages of deleted files are released."""
 
     parts: Parts
     database: Database
@@ -60,9 +65,31 @@ class Upkept:
         change: Any = [{"$set": {"at": {"$subtract": ["$at", int(seconds * 1000)]}}}]
         await self.database[collection].update_many({}, change)
 
+    def tending(self) -> Tending:
+        return Tending(self.database, self.cluster, self.parts.store._stages.hasher)
+
+    async def drain(self, *nodes: str) -> None:
+        for node in nodes:
+            assert await Nodes(self.database).change(NodeId(node), Wish(use="draining"))
+
+    async def placed(self) -> list[set[str]]:
+        """The nodes of each chunk."""
+        chunks = await self.database["chunks"].find({})
+        nodes = [[blob["node"] for blob in chunk["blobs"]] for chunk in chunks]
+        assert all(len(each) == len(set(each)) for each in nodes), "two copies on one node"
+        return [set(each) for each in nodes]
+
+
+RESTING = Times(mend=1e6, tend=1e6)
+"""Nothing but collecting goes on by itself."""
+
 
 @asynccontextmanager
-async def upkept(open_store: OpenStore, tmp_path: Path, **settings: Any) -> AsyncIterator[Upkept]:
-    async with open_store(gc_interval=0, **settings) as parts:
-        stages = parts.store._stages
-        yield Upkept(parts, stages.ledger._database, stages.reader._cluster, tmp_path / "data" / "nodes")
+async def upkept(
+    open_store: OpenStore, tmp_path: Path, times: Times = RESTING, **settings: Any
+) -> AsyncIterator[Upkept]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.server.TIMES", times)
+        async with open_store(gc_interval=0, **settings) as parts:
+            stages = parts.store._stages
+            yield Upkept(parts, stages.ledger._database, stages.reader._cluster, tmp_path / "data" / "nodes")
