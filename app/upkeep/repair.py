@@ -55,9 +55,7 @@ class Repair:
         """Mend several at a time; what concerns the same chunk one after the other."""
         concerned: dict[object, list[Finding]] = {}
         for finding in findings:
-            concerned.setdefault(finding.digest or finding.page or (finding.blob and finding.blob.digest), []).append(
-                finding
-            )
+            concerned.setdefault(finding.digest or finding.page, []).append(finding)
         gate = asyncio.Semaphore(_AT_ONCE)
 
         async def mend(some: Sequence[Finding]) -> None:

@@ -81,10 +81,10 @@ class Tending:
                 await asyncio.sleep(_AGAIN)
 
     async def _look_on(self, kind: Kind, progress: Progress) -> None:
-        while (task := await self.tasks.read(kind)) is None or task.held:
-            if task:
-                progress.stage(f"{kind}, by a server", task.total)
-                progress.advance(task.done.chunks)
+        await asyncio.sleep(_LOOK)
+        while (task := await self.tasks.read(kind)) and task.held:
+            progress.stage(f"{kind}, by a server", task.total)
+            progress.advance(task.done.chunks)
             await asyncio.sleep(_LOOK)
 
     async def holds(self, nodes: set[NodeId]) -> int:

@@ -28,7 +28,7 @@ from tests.models.builders import recount
 from tests.streams.tools import MIB
 from tests.support import eventually_async
 from tests.upkeep.test_checking import kinds
-from tests.upkeep.test_copies import emptied, placed
+from tests.upkeep.test_copies import emptied
 from tests.upkeep.tools import Upkept, upkept
 
 pytestmark = pytest.mark.anyio
@@ -88,7 +88,7 @@ async def test_an_upload_commits_nothing_on_a_node_that_was_removed_under_it(
                 outcome.append("refused")
 
         file = await held_up(store, content, point, remove)
-        named = {node for nodes in await placed(store) for node in nodes}
+        named = {node for nodes in await store.placed() for node in nodes}
         if outcome == ["removed"]:
             assert NODE2 not in named
             emptied(store, "node2")
@@ -113,7 +113,7 @@ async def test_a_removal_that_is_slow_meets_an_upload(open_store: OpenStore, tmp
 
         with pausing(hook):
             await (await membership(store)).remove(NODE2)
-        assert {node for nodes in await placed(store) for node in nodes} == {"node1", "node3"}
+        assert {node for nodes in await store.placed() for node in nodes} == {"node1", "node3"}
         emptied(store, "node2")
         await is_well(store, files[0], content)
         assert [entry.id for entry in await Nodes(store.database).entries()] == ["node1", "node3"]
@@ -128,11 +128,11 @@ async def test_a_chunk_that_nobody_holds_yet_is_moved_by_whoever_needs_it(
         (file,) = await store.put(content)
         await store.parts.store.delete(file.id)
         await store.gc(grace=3600)
-        before = await placed(store)
+        before = await store.placed()
         assert {NODE2} in before
         assert await Nodes(store.database).begin_removal(NODE2)
         (file,) = await store.put(content)
-        assert {NODE2} not in await placed(store)
+        assert {NODE2} not in await store.placed()
         assert emptied(store, "node2") == 0
         await is_well(store, file, content)
 
@@ -248,7 +248,7 @@ async def test_nothing_is_moved_to_a_node_that_was_looked_at_already(open_store:
 
         with pausing(hook):
             await nodes.remove(NodeId("b"))
-        assert await placed(store) == [{"a"}] * 4
+        assert await store.placed() == [{"a"}] * 4
         await is_well(store, file, content)
 
 
@@ -303,5 +303,5 @@ async def test_what_was_lost_is_not_healed_there_either(open_store: OpenStore, t
 
         with pausing(hook):
             await nodes.remove(NodeId("b"))
-        assert await placed(store) == [{"a"}] * 4
+        assert await store.placed() == [{"a"}] * 4
         await is_well(store, file, content)

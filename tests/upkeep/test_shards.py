@@ -23,7 +23,7 @@ from tests.conftest import OpenStore
 from tests.models.builders import recount
 from tests.streams.tools import MIB
 from tests.upkeep.test_checking import kinds
-from tests.upkeep.test_copies import emptied, failing, placed
+from tests.upkeep.test_copies import emptied, failing
 from tests.upkeep.tools import Upkept, upkept
 
 pytestmark = pytest.mark.anyio
@@ -58,7 +58,7 @@ async def test_each_shard_is_on_a_node_of_its_own(open_store: OpenStore, tmp_pat
     async with coded(open_store, tmp_path) as store:
         content = os.urandom(3 * MIB + 70_001)
         (file,) = await store.put(content)
-        assert await placed(store) == [set(NODES)] * 4
+        assert await store.placed() == [set(NODES)] * 4
         assert sorted({blob.stat().st_size for blob in store.blobs()}) == [17_501, MIB // 4]
         assert await store.get(file) == content
         assert (await store.check(read_data=True)).findings == []
@@ -91,7 +91,7 @@ async def test_any_two_nodes_may_lose_all(open_store: OpenStore, tmp_path: Path)
             assert kinds(await store.check()) == ["blob-missing"] * gone
             assert (await store.check(repair=True)).left == []
         assert (await store.check(read_data=True)).findings == []
-        assert await placed(store) == [set(NODES)] * 3
+        assert await store.placed() == [set(NODES)] * 3
         assert await store.get(file) == content
         await recount(store.database)
 
@@ -155,7 +155,7 @@ async def test_fewer_shards_than_asked_for_only_if_that_is_wanted(
     async with coded(open_store, tmp_path, degraded_writes=True) as store:
         with failing(monkeypatch, "write", "n3", "n5"):
             (file,) = await store.put(content)
-        assert await placed(store) == [{"n0", "n1", "n2", "n4"}] * 2
+        assert await store.placed() == [{"n0", "n1", "n2", "n4"}] * 2
         assert await store.get(file) == content
         with failing(monkeypatch, "write", "n1", "n3", "n5"), pytest.raises(NodesUnavailable):
             await store.put(os.urandom(MIB))
@@ -163,7 +163,7 @@ async def test_fewer_shards_than_asked_for_only_if_that_is_wanted(
         assert kinds(await store.check()) == ["chunk-copies"] * 2
     async with coded(open_store, tmp_path) as store:
         assert (await store.check(repair=True)).left == []
-        assert await placed(store) == [set(NODES)] * 2
+        assert await store.placed() == [set(NODES)] * 2
         assert (await store.check(read_data=True)).findings == []
         await recount(store.database)
 
