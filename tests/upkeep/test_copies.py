@@ -35,6 +35,19 @@ def emptied(store: Upkept, node: str) -> int:
     return len(blobs)
 
 
+def hang(patch: pytest.MonkeyPatch, *nodes: str) -> None:
+    """Reads on these nodes never end."""
+    never = asyncio.Event()
+    real = DirectoryNode.read_into
+
+    async def hangs(self: DirectoryNode, blob: Blob, buffer: memoryview) -> None:
+        if self.id in nodes:
+            await never.wait()
+        await real(self, blob, buffer)
+
+    patch.setattr(DirectoryNode, "read_into", hangs)
+
+
 @contextmanager
 def failing(patch: pytest.MonkeyPatch, call: str, *nodes: str) -> Iterator[None]:
     """The call fails on these nodes."""
@@ -154,18 +167,10 @@ async def test_a_copy_that_keeps_us_waiting_is_not_waited_for(
 ) -> None:
     """Seen to fail, by its time limit, when only one copy was read at a time."""
     monkeypatch.setattr(reader, "_HEDGE", 0.01)
-    never = asyncio.Event()
-    real = DirectoryNode.read_into
-
-    async def hangs(self: DirectoryNode, blob: Blob, buffer: memoryview) -> None:
-        if self.id == "node1":
-            await never.wait()
-        await real(self, blob, buffer)
-
     async with upkept(open_store, tmp_path, redundancy=2) as store:
         content = os.urandom(12 * MIB)
         (file,) = await store.put(content)
-        monkeypatch.setattr(DirectoryNode, "read_into", hangs)
+        hang(monkeypatch, "node1")
         async with asyncio.timeout(60):
             assert await store.get(file) == content
 

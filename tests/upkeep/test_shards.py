@@ -15,15 +15,14 @@ import pytest
 from app.errors import Damaged, NodesUnavailable
 from app.models.chunk import Chunk
 from app.models.tallies import Tallies
-from app.nodes.directory import DirectoryNode
 from app.streams import reader
-from app.types import Blob, NodeId, Redundancy
+from app.types import NodeId, Redundancy
 from app.upkeep.mover import Mover
 from tests.conftest import OpenStore
 from tests.models.builders import recount
 from tests.streams.tools import MIB
 from tests.upkeep.test_checking import kinds
-from tests.upkeep.test_copies import emptied, failing
+from tests.upkeep.test_copies import emptied, failing, hang
 from tests.upkeep.tools import Upkept, upkept
 
 pytestmark = pytest.mark.anyio
@@ -173,18 +172,10 @@ async def test_shards_that_keep_us_waiting_are_not_waited_for(
 ) -> None:
     """Seen to fail, by its time limit, when only those were read that need no decoding."""
     monkeypatch.setattr(reader, "_HEDGE", 0.01)
-    never = asyncio.Event()
-    real = DirectoryNode.read_into
-
-    async def hangs(self: DirectoryNode, blob: Blob, buffer: memoryview) -> None:
-        if self.id in ("n0", "n3"):
-            await never.wait()
-        await real(self, blob, buffer)
-
     async with coded(open_store, tmp_path) as store:
         content = os.urandom(6 * MIB)
         (file,) = await store.put(content)
-        monkeypatch.setattr(DirectoryNode, "read_into", hangs)
+        hang(monkeypatch, "n0", "n3")
         async with asyncio.timeout(60):
             assert await store.get(file) == content
 
