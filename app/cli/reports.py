@@ -12,6 +12,7 @@ from app.models.runs import Collected
 from app.models.tallies import NodeTally
 from app.models.tasks import Task
 from app.nodes.cluster import NodeStatus
+from app.nodes.health import Health
 from app.upkeep.findings import HEALABLE, Finding, Report
 from app.upkeep.usage import Group
 
@@ -166,7 +167,7 @@ class NodeRow:
 
 
 def node_lines(rows: Sequence[NodeRow]) -> list[str]:
-    cells = [("NODE", "STATE", "ZONE", "WEIGHT", "CHUNKS", "BYTES", "FREE", "WHERE")]
+    cells = [("NODE", "STATE", "ZONE", "WEIGHT", "CHUNKS", "BYTES", "FREE", "ANSWER", "WHERE")]
     cells += [
         (
             row.entry.id,
@@ -176,11 +177,19 @@ def node_lines(rows: Sequence[NodeRow]) -> list[str]:
             f"{row.held.chunks:,}",
             size(row.held.bytes),
             size(row.status.free),
+            _answer(row.status.health),
             row.entry.location,
         )
         for row in rows
     ]
     return _columns(cells, left=3)
+
+
+def _answer(health: Health | None) -> str:
+    """How the node answered this command."""
+    if health is None:
+        return "none"
+    return health.last_error or f"{1000 * (health.p50 or 0):.1f} ms"
 
 
 def node_view(row: NodeRow) -> View:
@@ -192,6 +201,9 @@ def node_view(row: NodeRow) -> View:
         "chunks": row.held.chunks,
         "bytes": row.held.bytes,
         "free": row.status.free,
+        "seconds": row.status.health.p50 if row.status.health else None,
+        "error": row.status.health.last_error if row.status.health else None,
+        "breaker": row.status.health.breaker if row.status.health else None,
         "location": row.entry.location,
     }
 

@@ -22,6 +22,7 @@ def test_a_disk_is_lost_and_the_store_goes_on_without_it(start_server: StartServ
     where = ("--mongo-url", server.mongo_url, "--mongo-database", server.mongo_database)
     listed = {node["id"]: node for node in result_of("node", "list", *where)["nodes"]}
     assert {node["state"] for node in listed.values()} == {"active"}
+    assert all(node["seconds"] > 0 and node["error"] is None for node in listed.values())
     assert sum(node["chunks"] for node in listed.values()) == 20
     assert listed["disk2"]["location"] == disks["disk2"].as_uri()
     refused = command("node", "remove", "disk2", *where)
@@ -33,10 +34,10 @@ def test_a_disk_is_lost_and_the_store_goes_on_without_it(start_server: StartServ
     server = start_server(redundancy=2, nodes=f"{disks['disk1']},{disks['disk3']}")
     assert server.client.get(f"/api/files/{file_id}").content == content
     shown = command("node", "list", *where)
-    assert [line.split()[:2] for line in shown.stdout.splitlines()[1:]] == [
-        ["disk1", "active"],
-        ["disk2", "absent"],
-        ["disk3", "active"],
+    assert [[*line.split()[:2], line.split()[-2]] for line in shown.stdout.splitlines()[1:]] == [
+        ["disk1", "active", "ms"],
+        ["disk2", "absent", "none"],
+        ["disk3", "active", "ms"],
     ]
     assert command("node", "remove", "disk2", "--lost", *where).returncode == 0
     assert command("node", "remove", "disk2", "--lost", *where).returncode == 2
