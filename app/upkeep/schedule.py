@@ -91,7 +91,7 @@ class Schedule:
         self._wishes = wishes
         self._times = times
         self._collected, self._swept = _Rest(), _Rest()
-        self._repaired, self._emptied, self._looked = _Rest(), _Rest(), _Rest()
+        self._repaired, self._emptied, self._looked, self._stuck = _Rest(), _Rest(), _Rest(), _Rest()
 
     async def run_for_ever(self) -> None:
         """Never ends by itself; cancelled, it gives the lease back."""
@@ -162,9 +162,14 @@ class Schedule:
             self._looked.note()
             if not await self._tending.holds(draining):
                 return
+        nodes = self._tending.places.state
+        if not self._stuck.is_over(self._times.settled, nodes):
+            return
         task = _told(await self._tending.walk(self._tending.drain()))
         if task and task.state == "done":
             self._emptied.note(draining)
+        elif task and task.done.waiting:
+            self._stuck.note(nodes)
 
     async def _rebalance(self) -> None:
         asked = await self._tending.tasks.asked("rebalance")

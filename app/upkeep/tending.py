@@ -24,7 +24,7 @@ from app.upkeep.scrub import Scrub
 from app.upkeep.suspicion import Mender
 from app.upkeep.walk import Walks
 
-_AGAIN = 2.0
+_AGAIN = 5.0
 """Seconds between two rounds of work that goes on until nothing is left."""
 
 _LOOK = 0.5
