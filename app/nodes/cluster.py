@@ -134,13 +134,9 @@ class Cluster:
         """As `Node.write`; a node that fails is passed over for a while."""
         await (await self._guard(blob.node)).write(blob, data)
 
-    async def read(self, blob: Blob, size: int) -> memoryview:
-        """As `Node.read`. All blobs of a node that was removed are missing, which is said only after the
-        registry was asked again."""
-        return await (await self._guard(blob.node)).read(blob, size)
-
     async def read_into(self, blob: Blob, buffer: memoryview) -> None:
-        """As `Node.read_into`; of a node that was removed as `read`."""
+        """As `Node.read_into`. All blobs of a node that was removed are missing, which is said only after the
+        registry was asked again."""
         await (await self._guard(blob.node)).read_into(blob, buffer)
 
     async def unlink(self, blobs: Iterable[Blob]) -> set[Blob]:

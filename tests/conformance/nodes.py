@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from app.errors import BlobDamaged, BlobMissing, NodeError
 from app.nodes.base import Node, Space, Stored
+from app.nodes.cluster import Cluster
 from app.types import Blob, NodeId
 
 
@@ -113,3 +114,10 @@ class FaultyNode(Node):
         await (self.faults.answering.wait() if self.faults.answering else asyncio.sleep(0))
         if error:
             raise error
+
+
+async def read_blob(cluster: Cluster, blob: Blob, size: int) -> bytes:
+    """What a blob of so many bytes holds."""
+    buffer = memoryview(bytearray(size))
+    await cluster.read_into(blob, buffer)
+    return bytes(buffer)

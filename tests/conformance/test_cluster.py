@@ -33,7 +33,7 @@ from app.nodes.guarded import TERMS, GuardedNode, reserve
 from app.nodes.members import Opener, open_cluster
 from app.types import Blob, Digest, NodeId, new_generation
 from tests.conformance.clock import FakeClock
-from tests.conformance.nodes import FaultyNode, MemoryNode
+from tests.conformance.nodes import FaultyNode, MemoryNode, read_blob
 from tests.support import PATIENCE, Databases, eventually_async
 
 pytestmark = pytest.mark.anyio
@@ -86,12 +86,12 @@ async def test_a_node_that_hangs_is_asked_no_more_and_others_go_on() -> None:
     for blob in blobs:
         await cluster.write(blob, b"x")
     hanging.faults.answering = asyncio.Event()
-    stuck = asyncio.ensure_future(cluster.read(blobs[0], 1))
-    assert await cluster.read(blobs[1], 1) == b"x"
+    stuck = asyncio.ensure_future(read_blob(cluster, blobs[0], 1))
+    assert await read_blob(cluster, blobs[1], 1) == b"x"
     await clock.advance(TERMS["read"].deadline)
     assert isinstance(stuck.exception(), NodeHung)
     with pytest.raises(NodeDown):
-        await cluster.read(blobs[0], 1)
+        await read_blob(cluster, blobs[0], 1)
     assert await cluster.unlink(blobs) == {blobs[0]}
     assert {cluster.place(DIGEST)[0] for _ in range(4)} == {"well"}
     statuses = {status.id: status for status in await cluster.statuses()}
@@ -222,14 +222,14 @@ async def test_what_a_node_raises_is_passed_on() -> None:
     node = FaultyNode(MemoryNode("n"))
     cluster, blob = Cluster([node]), blob_on("n")
     with pytest.raises(BlobMissing):
-        await cluster.read(blob, 1)
+        await read_blob(cluster, blob, 1)
     await cluster.write(blob, b"x")
-    assert await cluster.read(blob, 1) == b"x"
+    assert await read_blob(cluster, blob, 1) == b"x"
     with pytest.raises(BlobDamaged):
-        await cluster.read(blob, 2)
+        await read_blob(cluster, blob, 2)
     node.faults.read = node.faults.unlink = NodeError("broken")
     with pytest.raises(NodeError, match="broken"):
-        await cluster.read(blob, 1)
+        await read_blob(cluster, blob, 1)
     assert await cluster.unlink([blob]) == {blob}
     assert cluster.place(DIGEST) == ("n",), "a node that can't read may still write"
     node.faults.unlink = None
@@ -240,7 +240,7 @@ async def test_what_a_node_raises_is_passed_on() -> None:
 async def test_a_blob_on_a_node_that_is_not_here() -> None:
     cluster = Cluster([MemoryNode("n")], absent=[NodeId("gone")])
     for call in (
-        cluster.read(blob_on("gone"), 1),
+        read_blob(cluster, blob_on("gone"), 1),
         cluster.write(blob_on("gone"), b"x"),
         cluster.list_blobs(NodeId("gone"), 0),
         cluster.quarantine(blob_on("gone")),

@@ -16,7 +16,7 @@ from app.nodes.cluster import Cluster
 from app.nodes.guarded import TERMS, GuardedNode
 from app.types import Blob, Digest, NodeId, Redundancy, new_generation
 from tests.conformance.clock import FakeClock, settle
-from tests.conformance.nodes import FaultyNode, MemoryNode
+from tests.conformance.nodes import FaultyNode, MemoryNode, read_blob
 
 pytestmark = pytest.mark.anyio
 
@@ -496,13 +496,13 @@ async def test_near_nodes_are_read_first_and_far_ones_tried_again_later() -> Non
 
     assert first() == {"near", "far"}
     answering = far.faults.answering = asyncio.Event()
-    reading = asyncio.ensure_future(cluster.read(blobs[1], 1))
+    reading = asyncio.ensure_future(read_blob(cluster, blobs[1], 1))
     await clock.advance(0.1)
     reading.cancel()
     await asyncio.wait([reading])
     answering.set()
-    await cluster.read(blobs[0], 1)
-    await cluster.read(blobs[1], 1)
+    await read_blob(cluster, blobs[0], 1)
+    await read_blob(cluster, blobs[1], 1)
     assert first() == {"near"}
     await clock.advance(61)
     assert first() == {"near", "far"}

@@ -149,10 +149,6 @@ class SteppedCluster(Cluster):
         await reach("about to write")
         await super().write(blob, data)
 
-    async def read(self, blob: Blob, size: int) -> memoryview:
-        await reach("about to read")
-        return await super().read(blob, size)
-
     async def read_into(self, blob: Blob, buffer: memoryview) -> None:
         await reach("about to read")
         await super().read_into(blob, buffer)

@@ -19,6 +19,7 @@ from app.nodes.directory_site import DirectorySite
 from app.nodes.identity import identify
 from app.nodes.members import Opener, open_cluster
 from app.types import Blob, Digest, NodeId, new_generation
+from tests.conformance.nodes import read_blob
 from tests.support import eventually_async
 
 pytestmark = pytest.mark.anyio
@@ -86,7 +87,7 @@ async def test_changes_are_followed(database: Database, tmp_path: Path, opened: 
             await becomes(cluster, a="active", b=use)
             assert not cluster.takes_writes(B)
             assert {cluster.place(DIGEST) for _ in range(4)} == {("a",)}
-            assert await cluster.read(blob, 1) == b"x"
+            assert await read_blob(cluster, blob, 1) == b"x"
             assert [stored.blob for stored in await cluster.list_blobs(B, DIGEST[0])] == [blob]
         await nodes.change(B, Wish(weight=3, use="active"))
         await becomes(cluster, a="active", b="active")
@@ -98,7 +99,7 @@ async def test_changes_are_followed(database: Database, tmp_path: Path, opened: 
         await nodes.remove(B)
         await becomes(cluster, a="active")
         with pytest.raises(BlobMissing):
-            await cluster.read(blob, 1)
+            await read_blob(cluster, blob, 1)
         assert await cluster.unlink([blob]) == set(), "nothing is left to be done there"
     assert (tmp_path / "b" / "node.json").exists()
 
@@ -131,7 +132,7 @@ async def test_a_blob_on_a_node_that_is_new_is_not_missing(
     async with opened("a") as cluster:
         missing = blob_on(B)
         with pytest.raises(BlobMissing):
-            await cluster.read(missing, 1)
+            await read_blob(cluster, missing, 1)
         entry = await add(database, tmp_path / "b")
         opening = asyncio.Event()
         known = Opener.known
@@ -141,7 +142,7 @@ async def test_a_blob_on_a_node_that_is_new_is_not_missing(
             return await known(self, *arguments, **named)
 
         monkeypatch.setattr(Opener, "known", slow)
-        for call in (cluster.read(missing, 1), cluster.list_blobs(B, 0), cluster.write(missing, b"x")):
+        for call in (read_blob(cluster, missing, 1), cluster.list_blobs(B, 0), cluster.write(missing, b"x")):
             with pytest.raises(NodeError) as raised:
                 await call
             assert not isinstance(raised.value, BlobMissing), "it is known now, and not open yet"
@@ -150,7 +151,7 @@ async def test_a_blob_on_a_node_that_is_new_is_not_missing(
         opening.set()
         await becomes(cluster, a="active", b="active")
         with pytest.raises(BlobMissing, match="is missing on b"):
-            await cluster.read(missing, 1)
+            await read_blob(cluster, missing, 1)
         assert entry.id == B
 
 
@@ -168,9 +169,9 @@ async def test_the_registry_is_asked_once_for_all_who_wait(
 
     monkeypatch.setattr(Nodes, "look_surely", counted)
     async with opened("a") as cluster:
-        first = asyncio.create_task(cluster.read(blob_on(B), 1))
+        first = asyncio.create_task(read_blob(cluster, blob_on(B), 1))
         await eventually_async(lambda: _holds(lambda: len(begun) == 1))
-        others = [asyncio.create_task(cluster.read(blob_on(B), 1)) for _ in range(20)]
+        others = [asyncio.create_task(read_blob(cluster, blob_on(B), 1)) for _ in range(20)]
         await asyncio.sleep(0)
         begun[0].set()
         await eventually_async(lambda: _holds(lambda: len(begun) == 2))
@@ -194,7 +195,7 @@ async def test_nothing_is_missing_while_nobody_can_tell(
     async with opened("a") as cluster:
         monkeypatch.setattr(Nodes, "look_surely", away)
         with pytest.raises(NodeError) as raised:
-            await cluster.read(blob_on(B), 1)
+            await read_blob(cluster, blob_on(B), 1)
         assert not isinstance(raised.value, BlobMissing)
         assert await cluster.unlink([blob := blob_on(B)]) == {blob}
 
@@ -244,6 +245,6 @@ async def test_a_command_opens_nothing_behind_its_own_back(database: Database, t
     async with opened("a", follow=False, only_known=True) as cluster:
         await add(database, tmp_path / "b")
         with pytest.raises(NodeError) as raised:
-            await cluster.read(blob_on(B), 1)
+            await read_blob(cluster, blob_on(B), 1)
         assert not isinstance(raised.value, BlobMissing)
         await becomes(cluster, a="active", b="absent")

@@ -23,6 +23,7 @@ from app.streams.chunker import Filling
 from app.streams.hasher import Hasher
 from app.streams.ingest import BATCH, Receipt
 from app.types import Blob, Digest
+from tests.conformance.nodes import read_blob
 from tests.conftest import OpenStore
 from tests.streams.tools import MIB, put, write
 
@@ -262,7 +263,10 @@ async def test_a_blob_is_named_before_it_is_written_and_durable_before_it_is_liv
 
         async def live_checked(self: Chunks, namings: Any) -> Any:
             for naming in namings:
-                assert len(await parts.store._stages.reader._cluster.read(naming.blobs[0], naming.size)) == naming.size
+                assert (
+                    len(await read_blob(parts.store._stages.reader._cluster, naming.blobs[0], naming.size))
+                    == naming.size
+                )
             steps.append("live")
             return await real_live(self, namings)
 
