@@ -338,7 +338,7 @@ async def nothing_suspected(store: Upkept) -> bool:
 
 
 async def test_a_chunk_that_a_download_finds_lost_is_healed_by_an_upload(open_store: OpenStore, tmp_path: Path) -> None:
-    """Seen to fail when it stayed live: the upload was linked to what nobody could read."""
+    """It must not stay live, or the upload would be linked to what nobody can read."""
     async with upkept(open_store, tmp_path, Times(mend=0.01, tend=1e6)) as store:
         (content,) = contents(1)
         (file,) = await store.put(content)
