@@ -139,6 +139,8 @@ def check(server: Server, code: int, kinds: set[str]) -> None:
 
 def test_everything_fails_in_turn_and_nothing_is_lost(server: Server, tmp_path: Path) -> None:
     load, faults = Load(server), Faults(server, tmp_path / "faults")
+    # The first collection lists all nodes, and gives way to clients, so that it would take very long beside them.
+    eventually(lambda: server.client.get("/api/stats").json()["lastCollection"])
     with at_work(load):
         goes_on(load)
         for name, (fault, kinds) in DISK_FAULTS.items():

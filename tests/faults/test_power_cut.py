@@ -201,7 +201,8 @@ def commit_of(trace: Trace, file_id: str) -> Message:
 def last_run(database: Database[dict[str, Any]]) -> Any:
     """When the collector ran last."""
     document = database["upkeep"].find_one({"_id": "collector"})
-    return document and document["last"] and document["last"]["at"]
+    last = document and document.get("last")
+    return last and last["at"]
 
 
 def await_run(database: Database[dict[str, Any]]) -> None:
