@@ -1,7 +1,7 @@
 """The server dies at each named point of the code in turn; nothing that was promised is lost.
 
 At those that no server passes by itself within moments, of movers and of uploads that expire, actors
-crash in `tests/interleavings`.
+crash in `tests/interleavings`. Nodes are removed by a command: `tests/upkeep/test_membership.py`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from tests.faults.tools import transactions_end_after
 from tests.support import Databases
 
 OF_MOVERS = ("copy-named", "copied", "switched", "copy-dropped")
+OF_COMMANDS = ("removal-begun", "removal-checked")
 NEEDS_LITTER = ("unnamed-seen",)
 """Points of a sweep, which a server makes when it starts: it finds what an earlier crash left."""
-PASSED = [point for point in POINTS if point not in OF_MOVERS and point != "upload-ended"]
+PASSED = [point for point in POINTS if point not in (*OF_MOVERS, *OF_COMMANDS, "upload-ended")]
 
 
 @pytest.fixture(autouse=True)
