@@ -14,7 +14,6 @@ from app.api.views import task_view
 from app.cli.options import WHICH_STORE, as_json_option, configured, say, settings_options
 from app.cli.progress import progress_bar
 from app.cli.reports import task_lines
-from app.errors import ConfigError
 from app.models.nodes import Nodes, Wish
 from app.models.tasks import Task, Tasks
 from app.parts import Foundation, open_existing
@@ -22,6 +21,7 @@ from app.settings import Settings
 from app.streams.hasher import Hasher
 from app.types import NodeId, Redundancy
 from app.upkeep.chore import Chore
+from app.upkeep.membership import unknown_node
 from app.upkeep.rebalance import parameters_of
 from app.upkeep.tending import Tending
 
@@ -50,7 +50,7 @@ def drain(node_id: str, background: bool, as_json: bool, config: Path | None, **
 async def _drain(settings: Settings, node: NodeId, *, background: bool) -> Task | None:
     async with open_existing(settings) as store:
         if not await Nodes(store.database).change(node, Wish(use="draining")):
-            raise ConfigError(f"The store knows no node {node}. `mini-s3 node list` names those that it knows.")
+            raise unknown_node(node)
         return None if background else await _finished(store, settings, Tending.drain)
 
 

@@ -1,7 +1,7 @@
 """A chunk's document: which blobs hold the chunk, and whether it may be linked.
 
-    {_id: digest, size, state, gen, copies | code: [k, m], blobs: [BLOB], adding: {gen, at, blobs: [BLOB],
-     copies | code}, refs, at}                          BLOB: {node, gen}, and for a shard {shard, sum}
+    {_id: digest, size, state, gen, copies | code: [k, m], blobs: [BLOB], adding: {gen, at, blobs: [BLOB]},
+     refs, at}                                          BLOB: {node, gen}, and for a shard {shard, sum}
 
 `state` is pending (its blobs are being written), live (they are durable), dead (they are being
 removed) or lost (pages hold the chunk, but what is left of it can't give it back; an upload of its

@@ -134,6 +134,17 @@ class Cluster:
         """As `Node.write`; a node that fails is passed over for a while."""
         await (await self._guard(blob.node)).write(blob, data)
 
+    async def write_all(self, writes: Sequence[tuple[Blob, bytes | memoryview]]) -> set[Blob]:
+        """Write blobs at the same time; return those that a node did not take. Each has ended when this does."""
+        outcomes = await asyncio.gather(*(self.write(blob, data) for blob, data in writes), return_exceptions=True)
+        failed: set[Blob] = set()
+        for (blob, _), outcome in zip(writes, outcomes, strict=True):
+            if isinstance(outcome, NodeError):
+                failed.add(blob)
+            elif outcome:
+                raise outcome
+        return failed
+
     async def read_into(self, blob: Blob, buffer: memoryview) -> None:
         """As `Node.read_into`. All blobs of a node that was removed are missing, which is said only after the
         registry was asked again."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from app.background import in_background
 from app.errors import ConfigError, MiniS3Error, NodeError
 from app.gathering import Gathered
 from app.logs import get_logger
@@ -201,22 +202,17 @@ async def open_cluster(
     """
     cluster = Cluster(placement=placement)
     members = Members(cluster, opener, sites, opens=not only_known)
-    following: asyncio.Task[None] | None = None
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(cluster.close)
+        stack.push_async_callback(members.close)
         await _open_all(cluster, sites, opener, only_known=only_known)
         await members.refresh()
         if cluster.absent:
             log.warning("nodes absent", nodes=cluster.absent)
         cluster.follow(members.look)
         if follow:
-            following = asyncio.create_task(members.follow_for_ever())
+            await stack.enter_async_context(in_background(members.follow_for_ever()))
         yield cluster
-    finally:
-        if following:
-            following.cancel()
-            await asyncio.wait([following])
-        await members.close()
-        await cluster.close()
 
 
 async def _open_all(cluster: Cluster, sites: Sequence[Site], opener: Opener, *, only_known: bool) -> None:

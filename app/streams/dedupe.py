@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from app.coord.locks import Locks
-from app.errors import NodeError, NodesUnavailable
+from app.errors import NodesUnavailable
 from app.faults import pause
 from app.models.chunk import Chunk, Naming
 from app.models.chunks import Chunks
@@ -130,25 +130,19 @@ class Deduper:
         attempt.own.update(naming.generation for naming in namings.values())
         won = await self._name(list(namings.values()))
         await pause("named")
-        writes = [pair for digest in won for pair in zip(namings[digest].blobs, parts[digest], strict=False)]
-        outcomes = await asyncio.gather(
-            *(self._cluster.write(blob, part.body) for blob, part in writes), return_exceptions=True
-        )
+        writes = [
+            (blob, part.body)
+            for digest in won
+            for blob, part in zip(namings[digest].blobs, parts[digest], strict=False)
+        ]
+        failed = await self._cluster.write_all(writes)
         await pause("blobs-written")
-        stored: list[Blob] = []
-        lacking: set[Digest] = set()
-        for (blob, _), outcome in zip(writes, outcomes, strict=True):
-            if outcome is None:
-                stored.append(blob)
-            elif isinstance(outcome, NodeError):
-                lacking.add(blob.digest)
-            else:
-                raise outcome
+        lacking = {blob.digest for blob in failed}
         durable = [namings[digest] for digest in won - lacking]
         live = await self._chunks.make_live(durable) if durable else set()
         await pause("live")
         # Those that lack a blob, and those whose naming was taken over before they became live.
-        attempt.superseded += [blob for blob in stored if blob.digest not in live]
+        attempt.superseded += [blob for blob, _ in writes if blob not in failed and blob.digest not in live]
         return live
 
     async def _name(self, namings: Sequence[Naming]) -> set[Digest]:

@@ -161,11 +161,13 @@ class Egress:
         digests = await self._hasher.digests([data or b"" for data in readings])
         bodies = {}
         for ref, data, digest in zip(refs.values(), readings, digests, strict=True):
-            if data is not None and digest != ref.digest:
+            if data is not None and digest == ref.digest:
+                bodies[ref.digest] = data
+                continue
+            if data is not None:
                 # Whoever looks closer may come upon a good blob first, and never meet the bad one.
                 self._suspect(ref.digest)
-                data = None  # noqa: PLW2901
-            bodies[ref.digest] = await self._rescued(ref) if data is None else data
+            bodies[ref.digest] = await self._rescued(ref)
         return [bodies[piece.ref.digest][piece.start : piece.stop] for piece in group]
 
     async def _fetched(self, ref: ChunkRef, chunk: Chunk | None) -> memoryview | None:

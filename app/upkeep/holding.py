@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from app.background import in_background
 from app.errors import MiniS3Error
 from app.logs import get_logger
 from app.models.leases import Lease
@@ -58,10 +59,8 @@ async def holding(lease: Lease) -> AsyncIterator[Keeper | None]:
     if not await keeper.ask():
         yield None
         return
-    asking = asyncio.create_task(keeper.ask_for_ever())
     try:
-        yield keeper
+        async with in_background(keeper.ask_for_ever()):
+            yield keeper
     finally:
-        asking.cancel()
-        await asyncio.wait([asking])
         await keeper.give_back()

@@ -34,14 +34,14 @@ class Membership:
 
     async def change(self, node_id: NodeId, wish: Wish) -> None:
         if not await self._nodes.change(node_id, wish):
-            raise _unknown(node_id)
+            raise unknown_node(node_id)
 
     async def remove(self, node_id: NodeId) -> None:
         """Take a node out that holds nothing. What uploads meanwhile place on it is refused when they
         commit (see `Nodes`), so that none of it is held. Raises ConfigError where it holds anything."""
         attempt = await self._nodes.begin_removal(node_id)
         if attempt is None:
-            raise _unknown(node_id)
+            raise unknown_node(node_id)
         try:
             await pause("removal-begun")
             held = await self._chunks.count_on(node_id)
@@ -62,7 +62,7 @@ class Membership:
         it answers, for then a check would call chunks lost that are there."""
         entry = next((entry for entry in await self._nodes.entries() if entry.id == node_id), None)
         if entry is None:
-            raise _unknown(node_id)
+            raise unknown_node(node_id)
         if await self._answers(entry):
             raise ConfigError(
                 f"{node_id} is not lost: it answers at {entry.location}. Empty it with `mini-s3 node drain {node_id}`, "
@@ -78,5 +78,6 @@ class Membership:
             return False
 
 
-def _unknown(node_id: NodeId) -> ConfigError:
+def unknown_node(node_id: NodeId) -> ConfigError:
+    """What to say where the store knows no such node."""
     return ConfigError(f"The store knows no node {node_id}. `mini-s3 node list` names those that it knows.")

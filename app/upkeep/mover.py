@@ -5,10 +5,8 @@ bytes read, verified ── new blobs named ── written, durable ── offer
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Sequence
 
-from app.errors import NodeError
 from app.faults import pause
 from app.models.chunk import Chunk
 from app.models.chunks import Chunks
@@ -52,47 +50,38 @@ class Mover:
         return True
 
     async def replace(
-        self, chunk: Chunk, drop: Collection[Blob], to: Sequence[NodeId], redundancy: Redundancy | None = None
+        self,
+        chunk: Chunk,
+        drop: Collection[Blob],
+        to: Sequence[NodeId],
+        redundancy: Redundancy | None = None,
+        data: memoryview | None = None,
     ) -> bool:
         """Offer new blobs of a live chunk, one on each of the nodes `to`, instead of some, which are left to the
         caller, unnamed. Where the redundancy becomes another one, all shards are to be dropped; copies may stay
-        if others are added to them."""
-        data = (await self._reader.inspect(chunk)).data
+        if others are added to them. `data` are the chunk's bytes where they were read and verified already."""
+        if data is None:
+            data = (await self._reader.inspect(chunk)).data
         if data is None:
             return False
         redundancy = redundancy or chunk.redundancy
         parts = (await self._splitter.split({chunk.digest: data}, redundancy))[chunk.digest]
         writes = [
-            (Blob(node, chunk.digest, new_generation(), part.shard), part)
+            (Blob(node, chunk.digest, new_generation(), part.shard), part.body)
             for node, part in zip(to, _left(parts, chunk, drop), strict=False)
         ]
         added = [blob for blob, _ in writes]
         if not added or not await self._chunks.name_added(chunk, added):
             return False
         await pause("copy-named")
-        if await self._written(writes) and await self._switch(chunk, drop, added, redundancy):
+        failed = await self._cluster.write_all(writes)
+        await pause("copied")
+        if not failed and await self._mending.switch(chunk, drop, added, redundancy.for_size(chunk.size)):
+            await pause("switched")
             return True
         await self._chunks.drop_added(added)
         await self._cluster.unlink(added)
         return False
-
-    async def _written(self, writes: Sequence[tuple[Blob, Part]]) -> bool:
-        outcomes = await asyncio.gather(
-            *(self._cluster.write(blob, part.body) for blob, part in writes), return_exceptions=True
-        )
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException) and not isinstance(outcome, NodeError):
-                raise outcome
-        await pause("copied")
-        return not any(outcomes)
-
-    async def _switch(
-        self, chunk: Chunk, drop: Collection[Blob], added: Sequence[Blob], redundancy: Redundancy
-    ) -> bool:
-        if not await self._mending.switch(chunk, drop, added, redundancy.for_size(chunk.size)):
-            return False
-        await pause("switched")
-        return True
 
 
 def _left(parts: Sequence[Part], chunk: Chunk, drop: Collection[Blob]) -> list[Part]:

@@ -104,11 +104,15 @@ class Repair:
 
     async def _replace(self, bad: Blob) -> bool:
         """Put good blobs in the place of all bad ones of a chunk, or else call it lost; put those aside."""
-        chunk = (await self._chunks.find([bad.digest])).get(bad.digest)
-        if chunk is None or bad not in chunk.blobs:
-            return chunk is None or chunk.state == "live"
+        if await self._replaced(bad):
+            return True
         restored = await self._restorer.restore(bad.digest)
-        return bad in restored.good or (bad in restored.dropped and restored.outcome != "lost")
+        return bad in restored.good or await self._replaced(bad)
+
+    async def _replaced(self, bad: Blob) -> bool:
+        """Whether the chunk does without that blob: others may have mended it too."""
+        chunk = (await self._chunks.find([bad.digest])).get(bad.digest)
+        return chunk is None or (chunk.state == "live" and bad not in chunk.blobs)
 
     async def _delete_unnamed(self, report: Report, progress: Progress) -> None:
         unnamed = [finding for finding in report.findings if finding.kind == "unnamed-blob" and finding.blob]

@@ -29,9 +29,8 @@ from app.upkeep.places import Places
 
 log = get_logger(__name__)
 
-_TRIES = 3
-_PAUSE = 0.2
-"""Seconds between two tries to mend a chunk that somebody else changes at the same time."""
+_PAUSES = (0.2, 0.4, 0.8, 1.6)
+"""Seconds between tries to mend a chunk that somebody else changes at the same time."""
 
 Outcome = Literal["sound", "mended", "lost", "later", "gone"]
 
@@ -68,7 +67,8 @@ class Restorer:
 
     async def restore(self, digest: Digest) -> Restored:
         """Read every blob of the chunk, and mend it: bad ones go into quarantine."""
-        for _ in range(_TRIES):
+        for pause in (0.0, *_PAUSES):
+            await asyncio.sleep(pause)
             chunk = await self._look(digest)
             if chunk is None or chunk.state != "live":
                 return _not_live(chunk)
@@ -76,7 +76,6 @@ class Restorer:
             restored = await self._mended(chunk, inspection)
             if restored:
                 return restored
-            await asyncio.sleep(_PAUSE)
         return Restored("later")
 
     async def complete(self, digest: Digest) -> Restored:
@@ -124,7 +123,7 @@ class Restorer:
         if not useless and len(chunk.blobs) >= chunk.redundancy.total:
             return Restored("sound" if len(good) == len(chunk.blobs) else "later", good)
         if inspection.data is not None:
-            return await self._replaced(chunk, useless, good)
+            return await self._replaced(chunk, useless, good, inspection.data)
         if len(chunk.blobs) - len(useless) >= chunk.redundancy.needed:
             return Restored("later", good)  # Blobs that can't be read just now may be good ones.
         if not await self._mending.lose(chunk, inspection.of_kind("good", "unreachable")):
@@ -134,7 +133,13 @@ class Restorer:
         await self._put_aside(useless)
         return Restored("mended" if healed else "lost", good, useless)
 
-    async def _replaced(self, chunk: Chunk, useless: Sequence[Blob], good: Collection[Blob] = ()) -> Restored | None:
+    async def _replaced(
+        self,
+        chunk: Chunk,
+        useless: Sequence[Blob],
+        good: Collection[Blob] = (),
+        data: memoryview | None = None,
+    ) -> Restored | None:
         kept = [blob for blob in chunk.blobs if blob not in useless]
         # One is named no more only when another is offered, even if there were more than enough.
         lacking = max(chunk.redundancy.total - len(kept), 1 if useless else 0)
@@ -143,10 +148,10 @@ class Restorer:
         nodes += self._places.free(chunk.digest, lacking - len(nodes), [*(blob.node for blob in kept), *nodes])
         if not nodes:
             return Restored("later", good, reason=NO_PLACE)
-        if not await self._mover.replace(chunk, useless, nodes):
+        if not await self._mover.replace(chunk, useless, nodes, data=data):
             # A disk that refuses writes is tried again at times: then others do it.
             nodes = self._places.free(chunk.digest, lacking, chunk.nodes)
-            if not nodes or not await self._mover.replace(chunk, useless, nodes):
+            if not nodes or not await self._mover.replace(chunk, useless, nodes, data=data):
                 return None
         if useless:
             log.warning("blobs made anew", chunk=chunk.digest.hex(), nodes=nodes, instead_of=[b.name for b in useless])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from app.models.nodes import NodeEntry
+from app.nodes.placement import Member
 from app.types import NodeId
 
 _SLACK = 0.01
@@ -53,5 +54,4 @@ class Shares:
         return self._excess.get(node, 0) > _SLACK * self._share.get(node, 0)
 
     def _zone(self, node: NodeId) -> tuple[str, str]:
-        zone = self._nodes[node].zone if node in self._nodes else ""
-        return (zone, "") if zone else ("", node)
+        return Member(node, zone=self._nodes[node].zone if node in self._nodes else "").area

@@ -15,7 +15,8 @@ from app.errors import NodeError, NodesUnavailable
 from app.models.nodes import Nodes
 from app.nodes.directory import DirectoryNode
 from app.streams import reader
-from app.types import Blob, NodeId
+from app.types import Blob, Digest, NodeId
+from app.upkeep.restorer import Restored, Restorer
 from tests.conftest import OpenStore
 from tests.models.builders import recount
 from tests.streams.tools import MIB
@@ -93,6 +94,25 @@ async def test_one_node_after_the_other_may_lose_all(open_store: OpenStore, tmp_
             assert [len(nodes) for nodes in await store.placed()] == [2] * 9
         assert await store.get(file) == content
         await recount(store.database)
+
+
+async def test_what_others_mend_meanwhile_is_mended(
+    open_store: OpenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server mends what a command has found and has not come to yet."""
+    mend = Restorer.restore
+
+    async def mended_by_two(self: Restorer, digest: Digest) -> Restored:
+        await mend(self, digest)
+        return await mend(self, digest)
+
+    monkeypatch.setattr(Restorer, "restore", mended_by_two)
+    async with upkept(open_store, tmp_path, redundancy=2) as store:
+        await store.put(os.urandom(6 * MIB))
+        lost = emptied(store, "node1")
+        report = await store.check(repair=True)
+        assert kinds(report) == ["blob-missing"] * lost
+        assert report.left == []
 
 
 async def test_another_node_takes_the_place_of_one_that_fails(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from app.errors import ConfigError
 from app.faults import Point, pausing
 from app.models.chunks import Chunks
 from app.models.mending import Mending
-from app.models.nodes import Nodes, Wish
+from app.models.nodes import Nodes, Use, Wish
 from app.nodes import members
 from app.nodes.cluster import Cluster
 from app.nodes.members import Opener
@@ -60,6 +61,23 @@ async def held_up(store: Upkept, content: bytes, at: Point, meanwhile: Callable[
         (file,) = await store.put(content)
     assert not waiting
     return file
+
+
+@asynccontextmanager
+async def kept_off(open_store: OpenStore, tmp_path: Path, content: bytes) -> AsyncIterator[Upkept]:
+    """A store of two nodes, `a` and `b`, and a file that is on `a` alone. Its server places nothing on `b`."""
+    async with upkept(open_store, tmp_path, nodes=f"{tmp_path / 'a'},{tmp_path / 'b'}") as store:
+        await want_of_b(store, "draining")
+        (file,) = await store.put(content)
+        yield store
+        assert await store.placed() == [{"a"}] * 4
+        await is_well(store, file, content)
+
+
+async def want_of_b(store: Upkept, use: Use) -> None:
+    """What `b` is for from now on, as the server knows."""
+    await Nodes(store.database).change(NodeId("b"), Wish(use=use))
+    await store.cluster.look_again()
 
 
 async def is_well(store: Upkept, file: File, content: bytes) -> None:
@@ -233,23 +251,16 @@ async def _is_open(cluster: Cluster, node: str) -> bool:
 
 async def test_nothing_is_moved_to_a_node_that_was_looked_at_already(open_store: OpenStore, tmp_path: Path) -> None:
     """Seen to fail when what is moved was offered without asking for the node."""
-    content = os.urandom(4 * MIB)
-    async with upkept(open_store, tmp_path, nodes=f"{tmp_path / 'a'},{tmp_path / 'b'}") as store:
-        nodes, chunks = await membership(store), Chunks(store.database)
-        await Nodes(store.database).change(NodeId("b"), Wish(use="draining"))
-        await store.cluster.look_again()
-        (file,) = await store.put(content)
+    async with kept_off(open_store, tmp_path, os.urandom(4 * MIB)) as store:
 
         async def hook(point: Point) -> None:
             if point == "removal-checked":
                 mover = Mover(store.database, store.cluster, store.parts.store._stages.hasher)
-                async for some in chunks.stream(0, 255):
+                async for some in Chunks(store.database).stream(0, 255):
                     assert not any([await mover.move(chunk, chunk.blobs[0], NodeId("b")) for chunk in some])
 
         with pausing(hook):
-            await nodes.remove(NodeId("b"))
-        assert await store.placed() == [{"a"}] * 4
-        await is_well(store, file, content)
+            await (await membership(store)).remove(NodeId("b"))
 
 
 async def test_a_commit_that_comes_very_late_finds_no_other_node_in_its_place(
@@ -287,21 +298,14 @@ async def test_a_commit_that_comes_very_late_finds_no_other_node_in_its_place(
 async def test_what_was_lost_is_not_healed_there_either(open_store: OpenStore, tmp_path: Path) -> None:
     """Seen to fail when a chunk that pages hold was named anew without asking for its nodes."""
     content = os.urandom(4 * MIB)
-    async with upkept(open_store, tmp_path, nodes=f"{tmp_path / 'a'},{tmp_path / 'b'}") as store:
-        nodes, chunks = await membership(store), Chunks(store.database)
-        await Nodes(store.database).change(NodeId("b"), Wish(use="draining"))
-        await store.cluster.look_again()
-        (file,) = await store.put(content)
-        await Nodes(store.database).change(NodeId("b"), Wish(use="active"))
-        await store.cluster.look_again()
+    async with kept_off(open_store, tmp_path, content) as store:
+        await want_of_b(store, "active")
 
         async def hook(point: Point) -> None:
             if point == "removal-checked":
-                async for some in chunks.stream(0, 255):
+                async for some in Chunks(store.database).stream(0, 255):
                     assert all([await Mending(store.database).lose(chunk) for chunk in some])
                 await store.put(content)
 
         with pausing(hook):
-            await nodes.remove(NodeId("b"))
-        assert await store.placed() == [{"a"}] * 4
-        await is_well(store, file, content)
+            await (await membership(store)).remove(NodeId("b"))
