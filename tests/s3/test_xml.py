@@ -82,6 +82,7 @@ def test_text_survives_any_parser(text: str) -> None:
 
 
 def test_characters_beyond_xml_become_references() -> None:
+    assert written("]]>") == "]]&gt;"
     assert written("\x00\x01\x1f\x7f\ufffe\uffff\r\t\n") == "&#x0;&#x1;&#x1f;\x7f&#xfffe;&#xffff;&#xd;\t\n"
     with pytest.raises(UnicodeEncodeError):
         document("r", "\ud800")
