@@ -74,6 +74,7 @@ def test_what_bad_digest_tells() -> None:
         ({"content-md5": "\u00e4"}, "InvalidDigest", "was invalid"),
         ({"x-amz-checksum-crc32": "AAAA"}, "InvalidRequest", "Value for x-amz-checksum-crc32 header is invalid"),
         ({"x-amz-checksum-crc32": "y/Q5-g=="}, "InvalidRequest", "Value for x-amz-checksum-crc32 header is invalid"),
+        ({"x-amz-checksum-crc32": "y/Q5Jg==!"}, "InvalidRequest", "Value for x-amz-checksum-crc32 header is invalid"),
         ({**CRC32, **CRC64}, "InvalidRequest", "Expecting a single x-amz-checksum- header"),
         ({**CRC32, "x-amz-trailer": "x-amz-checksum-crc32"}, "InvalidRequest", "Expecting a single"),
         ({"x-amz-trailer": "x-amz-checksum-crc32,x-amz-checksum-sha1"}, "InvalidRequest", "Expecting a single"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from http import HTTPStatus
 
+import botocore.session
 import pytest
 
 from app import errors
@@ -15,6 +17,15 @@ from app.s3.errors import STATUS, S3Error, as_s3
 def test_every_code_has_a_status_of_http() -> None:
     for status in STATUS.values():
         assert HTTPStatus(status) >= 300
+
+
+def test_statuses_are_those_of_the_reference() -> None:
+    """As the SDK's model of the API repeats them. The model has not all of the codes."""
+    described = botocore.session.Session().get_service_model("s3").shape_for("Error").members["Code"].documentation
+    codes = re.findall(r"<i>Code:</i> *(\w+)\s*</p>.*?HTTP Status Code:</i> *(\d+)", described, re.DOTALL)
+    reference = {code: int(status) for code, status in codes if code in STATUS}
+    assert len(reference) > 60
+    assert reference == {code: STATUS[code] for code in reference}
 
 
 @pytest.mark.parametrize(
