@@ -60,6 +60,38 @@ class NotFound(MiniS3Error):
     code = "not-found"
 
 
+class NoSuchBucket(NotFound):
+    code = "no-such-bucket"
+
+
+class NoSuchKey(NotFound):
+    code = "no-such-key"
+
+
+class NoSuchVersion(NotFound):
+    code = "no-such-version"
+
+
+class NoSuchUpload(NotFound):
+    """There is no such multipart upload: it was completed or given up, or it expired."""
+
+    code = "no-such-upload"
+
+
+class BucketExists(MiniS3Error):
+    code = "bucket-exists"
+
+
+class BucketNotEmpty(MiniS3Error):
+    code = "bucket-not-empty"
+
+
+class InvalidPart(MiniS3Error):
+    """A part that is to be in an object was not uploaded, or is another one."""
+
+    code = "invalid-part"
+
+
 class PreconditionFailed(MiniS3Error):
     """If-Match or If-Unmodified-Since does not hold."""
 

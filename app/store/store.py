@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from app.errors import NotFound
+from app.models.catalog import Catalog
 from app.models.chunk import Chunk
 from app.models.chunks import Chunks
 from app.models.files import Cursor, Files
-from app.models.ledger import Ledger
 from app.models.pages import Pages
 from app.streams.egress import Egress, PlacedChunk
 from app.streams.ingest import Ingest, Stages
@@ -51,19 +51,16 @@ class Manifest:
 class Store:
     """All calls raise DatabaseUnavailable; those with an id raise NotFound."""
 
-    def __init__(self, stages: Stages, egress: Egress, files: Files, pages: Pages) -> None:
+    def __init__(self, stages: Stages, egress: Egress, files: Files, pages: Pages, catalog: Catalog) -> None:
         self._stages = stages
         self._egress = egress
         self._files = files
         self._pages = pages
+        self._catalog = catalog
 
     @property
     def _chunks(self) -> Chunks:
         return self._stages.chunks
-
-    @property
-    def _ledger(self) -> Ledger:
-        return self._stages.ledger
 
     @asynccontextmanager
     async def upload(self) -> AsyncIterator[Ingest]:
@@ -125,7 +122,7 @@ class Store:
         return Manifest(file, chunks, following if chunks and following < total else None)
 
     async def delete(self, file_id: str) -> None:
-        _found(await self._ledger.delete_file(file_id), "There is no file with this id.")
+        _found(await self._catalog.delete_file(file_id), "There is no file with this id.")
 
 
 def _found(file: File | None, otherwise: str) -> File:

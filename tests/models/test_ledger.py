@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from app.errors import UploadInterrupted
+from app.models.catalog import Catalog
 from app.models.chunks import Chunks
 from app.models.database import Database
 from app.models.ledger import ChunksNotLive, Hold, Ledger, _Commit
@@ -53,7 +54,7 @@ async def test_sums_stay_exact_through_any_history(database: Database, seed: int
                 await ledger.commit_files(hold, files, [tail])
                 kept.extend(file.id for file in files)
             case "delete" if kept:
-                assert await ledger.delete_file(kept.pop(rng.randrange(len(kept)))) is not None
+                assert await Catalog(database).delete_file(kept.pop(rng.randrange(len(kept)))) is not None
             case "fold":
                 await Tallies(database).fold()
 
@@ -158,7 +159,7 @@ async def test_a_file_is_deleted_once(database: Database) -> None:
     await make_live(database, 1)
     ledger, file = Ledger(database), file_of(page_of(1))
     await ledger.commit_files(Hold(), [file], [page_of(1)])
-    deleted = await asyncio.gather(*(ledger.delete_file(file.id) for _ in range(8)))
+    deleted = await asyncio.gather(*(Catalog(database).delete_file(file.id) for _ in range(8)))
     assert [one for one in deleted if one] == [file]
     await recount(database)
 
