@@ -65,7 +65,13 @@ class NoSuchBucket(NotFound):
 
 
 class NoSuchKey(NotFound):
+    """`marker` is the version id of the delete marker that is in the object's place, or empty."""
+
     code = "no-such-key"
+
+    def __init__(self, message: str, marker: str = "") -> None:
+        super().__init__(message)
+        self.marker = marker
 
 
 class NoSuchVersion(NotFound):
@@ -80,6 +86,10 @@ class NoSuchUpload(NotFound):
 
 class BucketExists(MiniS3Error):
     code = "bucket-exists"
+
+    def __init__(self, message: str, owner: str) -> None:
+        super().__init__(message)
+        self.owner = owner
 
 
 class BucketNotEmpty(MiniS3Error):

@@ -119,14 +119,9 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
             {"api": settings.rate_api, "upload": settings.rate_upload, "download": settings.rate_download},
             await stack.enter_async_context(open_counts(assignment.redis_url)),
         )
+        egress = Egress(pages, chunks, cluster, hasher, suspicion.note)
         yield Parts(
-            Store(
-                stages,
-                Egress(pages, chunks, cluster, hasher, suspicion.note),
-                Files(database),
-                pages,
-                Catalog(database),
-            ),
+            Store(stages, egress, Files(database), pages, Catalog(database)),
             statistics,
             Readiness(cluster, database.ping, ping_redis),
             limits,

@@ -97,6 +97,28 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a list by key: behind `key`, or `past` all keys that begin with it. Where a key has several
+    entries, it is behind the version `seq`, or the upload session `upload`, of the key."""
+
+    key: str = ""
+    seq: int | None = None
+    past: bool = False
+    upload: ObjectId | None = None
+
+    def condition(self, prefix: str) -> Document:
+        """On keys behind it that begin with `prefix`."""
+        bounds = begins_with(prefix) if prefix else {}
+        if self.key < prefix and not (self.past and prefix.startswith(self.key)):
+            return bounds
+        bounds.pop("$gte", None)
+        if not self.past:
+            return bounds | {"$gt": self.key}
+        following = begins_with(self.key).get("$lt")
+        return bounds | ({"$gte": following} if following else {"$in": []})
+
+
+@dataclass(frozen=True, slots=True)
 class Removed:
     """What a deletion did: `gone` are the versions that there are no more, `marker` the delete marker that was
     put, or was the one to go."""
@@ -163,22 +185,21 @@ class Objects:
         document = await self._files.find_one({"_id": key}, session=session) if key else None
         return Version.read(document) if document else None
 
-    async def page(self, bucket: str, prefix: str, start: str, limit: int, *, including: bool) -> list[Version]:
-        """Up to `limit` listed objects whose keys begin with `prefix` and come behind `start`, or are that, by
-        key, without their pages and parts."""
-        query = {"bucket": bucket, "listed": True, "key": _keys(prefix, start, including=including)}
+    async def page(self, bucket: str, prefix: str, after: Position, limit: int) -> list[Version]:
+        """Up to `limit` listed objects whose keys begin with `prefix`, by key, without their pages and parts."""
+        query = {"bucket": bucket, "listed": True, "key": after.condition(prefix)}
         return await self._page(query, [("bucket", 1), ("key", 1)], limit)
 
-    async def versions(self, bucket: str, prefix: str, start: str, seq: int | None, limit: int) -> list[Version]:
-        """Up to `limit` versions and markers by key, the newest of each key first, from the key `start` on; of
-        that key, only those older than `seq`."""
+    async def versions(self, bucket: str, prefix: str, after: Position, limit: int) -> list[Version]:
+        """Up to `limit` versions and markers by key, the newest of each key first, without their pages and parts;
+        of the key of the position also those with a smaller `seq` than it has."""
         order = [("bucket", 1), ("key", 1), ("seq", -1)]
         found: list[Version] = []
-        if seq is not None:
-            found = await self._page({"bucket": bucket, "key": start, "seq": {"$gte": 0, "$lt": seq}}, order, limit)
+        if after.seq is not None:
+            older = {"bucket": bucket, "key": after.key, "seq": {"$gte": 0, "$lt": after.seq}}
+            found = await self._page(older, order, limit)
         if len(found) < limit:
-            keys = _keys(prefix, start, including=seq is None)
-            query = {"bucket": bucket, "key": keys, "seq": {"$gte": 0}}
+            query = {"bucket": bucket, "key": after.condition(prefix), "seq": {"$gte": 0}}
             found += await self._page(query, order, limit - len(found))
         return found
 
@@ -264,12 +285,3 @@ def bucket_of(name: str, buckets: Mapping[str, Bucket]) -> Bucket | None:
     if name and name not in buckets:
         raise NoSuchBucket(f"There is no bucket {name}.")
     return buckets.get(name)
-
-
-def _keys(prefix: str, start: str, *, including: bool) -> Document:
-    """A condition on a key: it begins with `prefix`, and comes behind `start`, or is that."""
-    bounds = begins_with(prefix) if prefix else {}
-    if start < prefix:
-        return bounds
-    bounds.pop("$gte", None)
-    return bounds | {"$gte" if including else "$gt": start}

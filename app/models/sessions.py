@@ -16,8 +16,9 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from app.models.database import Database, Document, ObjectId, Session, begins_with, object_id
+from app.models.database import Database, Document, ObjectId, Session, object_id
 from app.models.file import written_pairs
+from app.models.objects import Position
 from app.types import Entry, FileId, PageId, PageRef
 
 SessionId = ObjectId
@@ -147,17 +148,15 @@ class UploadSessions:
         document = await self._sessions.find_one({"_id": key}, session=session) if key else None
         return UploadSession.read(document) if document else None
 
-    async def page(self, bucket: str, prefix: str, key: str, upload: str, limit: int) -> list[UploadSession]:
-        """Up to `limit` open sessions of a bucket, by key and id, whose keys begin with `prefix`: those of that
-        key behind the id `upload`, if there is one, and those of the keys behind."""
+    async def page(self, bucket: str, prefix: str, after: Position, limit: int) -> list[UploadSession]:
+        """Up to `limit` open sessions of a bucket, by key and id, whose keys begin with `prefix`."""
         found: list[Document] = []
         order = [("bucket", 1), ("key", 1), ("_id", 1)]
-        if upload:
-            query: Document = {"bucket": bucket, "key": key, "_id": {"$gt": object_id(upload)}, "done": None}
+        if after.upload:
+            query: Document = {"bucket": bucket, "key": after.key, "_id": {"$gt": after.upload}, "done": None}
             found = await self._sessions.find(query, sort=order, limit=limit)
         if len(found) < limit:
-            keys = [{"key": begins_with(prefix)}] if prefix else []
-            query = {"bucket": bucket, "done": None, "$and": [{"key": {"$gt": key}}, *keys]}
+            query = {"bucket": bucket, "done": None, "key": after.condition(prefix)}
             found += await self._sessions.find(query, sort=order, limit=limit - len(found))
         return list(map(UploadSession.read, found))
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from app.errors import NotFound
@@ -15,7 +14,7 @@ from app.models.chunks import Chunks
 from app.models.files import Cursor, Files
 from app.models.pages import Pages
 from app.streams.egress import Egress, PlacedChunk
-from app.streams.ingest import Ingest, Stages
+from app.streams.ingest import Ingest, Stages, open_ingest
 from app.types import Digest, File, Page, PageId
 
 OWNER = "local"
@@ -62,15 +61,9 @@ class Store:
     def _chunks(self) -> Chunks:
         return self._stages.chunks
 
-    @asynccontextmanager
-    async def upload(self) -> AsyncIterator[Ingest]:
-        """An upload to write into; left by an exception, it is given up."""
-        ingest = Ingest(self._stages, OWNER)
-        try:
-            yield ingest
-        except BaseException:
-            await asyncio.shield(asyncio.ensure_future(ingest.abort()))
-            raise
+    def upload(self) -> AbstractAsyncContextManager[Ingest]:
+        """As `open_ingest`."""
+        return open_ingest(self._stages, OWNER)
 
     async def file(self, file_id: str) -> File:
         return _found(await self._files.find(file_id), "There is no file with this id.")

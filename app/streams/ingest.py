@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, TypeVar
@@ -364,6 +365,17 @@ class Ingest:
     def _close(self) -> None:
         self._let_go()
         self._share.close()
+
+
+@asynccontextmanager
+async def open_ingest(stages: Stages, owner: str) -> AsyncIterator[Ingest]:
+    """An upload to write into; left by an exception, it is given up."""
+    ingest = Ingest(stages, owner)
+    try:
+        yield ingest
+    except BaseException:
+        await asyncio.shield(asyncio.ensure_future(ingest.abort()))
+        raise
 
 
 def _reclaimed() -> UploadInterrupted:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from types import NoneType
 from typing import Any
 
 import pytest
@@ -225,11 +224,11 @@ async def test_of_commits_in_one_transaction_each_is_refused_or_done_for_itself(
         [_Commit(hold, [file], tails) for (hold, _, tails), file in zip(wishes, files, strict=True)]
     )
     assert [type(outcome) for outcome in outcomes] == [
-        NoneType,
+        list,
         UploadInterrupted,
-        NoneType,
+        list,
         ChunksNotLive,
-        NoneType,
+        list,
     ]
     assert isinstance(outcomes[3], ChunksNotLive)
     assert outcomes[3].digests == {digest_of(9)}
