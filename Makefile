@@ -72,7 +72,7 @@ bench: .venv-bench/.ready
 	@exec .venv-bench/bin/python -m bench.compare $(ARGS)
 
 test: .venv-dev/.ready
-	@exec .venv-dev/bin/python -m pytest -n 3 --dist worksteal $(ARGS)
+	@exec .venv-dev/bin/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 sanitize: .venv-dev/.ready
 	@set -e; python=.venv-dev/bin/python; built=.venv-dev/lanes-sanitized.so; \

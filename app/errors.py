@@ -60,6 +60,48 @@ class NotFound(MiniS3Error):
     code = "not-found"
 
 
+class NoSuchBucket(NotFound):
+    code = "no-such-bucket"
+
+
+class NoSuchKey(NotFound):
+    """`marker` is the version id of the delete marker that is in the object's place, or empty."""
+
+    code = "no-such-key"
+
+    def __init__(self, message: str, marker: str = "") -> None:
+        super().__init__(message)
+        self.marker = marker
+
+
+class NoSuchVersion(NotFound):
+    code = "no-such-version"
+
+
+class NoSuchUpload(NotFound):
+    """There is no such multipart upload: it was completed or given up, or it expired."""
+
+    code = "no-such-upload"
+
+
+class BucketExists(MiniS3Error):
+    code = "bucket-exists"
+
+    def __init__(self, message: str, owner: str) -> None:
+        super().__init__(message)
+        self.owner = owner
+
+
+class BucketNotEmpty(MiniS3Error):
+    code = "bucket-not-empty"
+
+
+class InvalidPart(MiniS3Error):
+    """A part that is to be in an object was not uploaded, or is another one."""
+
+    code = "invalid-part"
+
+
 class PreconditionFailed(MiniS3Error):
     """If-Match or If-Unmodified-Since does not hold."""
 

@@ -26,6 +26,7 @@ from app.coord.redis_locks import open_redis_locks
 from app.errors import ConfigError, MiniS3Error
 from app.logs import set_up_logs
 from app.metrics import forget_dead_workers
+from app.models.catalog import Catalog
 from app.models.chunks import Chunks
 from app.models.files import Files
 from app.models.leases import Lease
@@ -118,8 +119,9 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
             {"api": settings.rate_api, "upload": settings.rate_upload, "download": settings.rate_download},
             await stack.enter_async_context(open_counts(assignment.redis_url)),
         )
+        egress = Egress(pages, chunks, cluster, hasher, suspicion.note)
         yield Parts(
-            Store(stages, Egress(pages, chunks, cluster, hasher, suspicion.note), Files(database), pages),
+            Store(stages, egress, Files(database), pages, Catalog(database)),
             statistics,
             Readiness(cluster, database.ping, ping_redis),
             limits,

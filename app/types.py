@@ -9,7 +9,7 @@ import hashlib
 import re
 import secrets
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NewType, cast
@@ -191,8 +191,47 @@ class PageRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Checksum:
+    """Of an object's bytes, as S3 writes it: `kind` as `CRC64NVME`, `value` in base64; a `composite` one is of
+    the checksums of its parts."""
+
+    kind: str
+    value: str
+    composite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PartSize:
+    """A part that an object was made of; its checksum is of the kind of the object's, or empty."""
+
+    number: int
+    size: int
+    checksum: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What makes a file an object: the key that it has in a bucket, and what S3 keeps beside its bytes.
+
+    `headers` are those that are given back as they came, by lower-case names; `metadata` is what users added,
+    by names without `x-amz-meta-`. An object that is not `versioned` has the version id `null`.
+    """
+
+    bucket: str
+    key: str
+    etag: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    acl: str = "private"
+    checksum: Checksum | None = None
+    parts: tuple[PartSize, ...] = ()
+    versioned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class File:
-    """A committed file. `created_at` is UTC, to the millisecond."""
+    """A committed file. `created_at` is UTC, to the millisecond. One without `entry` came by the native API."""
 
     id: FileId
     name: str
@@ -202,6 +241,7 @@ class File:
     created_at: datetime
     owner: str
     pages: tuple[PageRef, ...]
+    entry: Entry | None = None
 
     @property
     def only_page(self) -> Page | None:

@@ -152,7 +152,7 @@ async def insert_pages(database: Database, pages: Sequence[Page]) -> None:
 
 
 async def insert_files(database: Database, files: Sequence[File]) -> None:
-    await database.transaction(lambda session: Files(database).insert(files, session))
+    await database.transaction(lambda session: Files(database).insert([(file, 0) for file in files], session))
 
 
 def _file(number: int, page: Page) -> File:

@@ -1,21 +1,18 @@
-"""File documents.
-
-{_id, name, size, contentType, contentId, createdAt, owner, pages: [{id, size, chunks}]}
-"""
+"""The files of a store: one document each, as `file` describes it."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from app.errors import BadRequest
 from app.gathering import Gathered
-from app.models.database import Database, Document, ObjectId, Session, object_id
-from app.types import File, FileId, PageId, PageRef
+from app.models.database import Database, Document, ObjectId, Session, begins_with, object_id
+from app.models.file import NO_MARKER, read_file, written_file
+from app.types import File, FileId
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -25,43 +22,6 @@ _TOGETHER = 64
 
 def new_file_id() -> FileId:
     return FileId(str(ObjectId()))
-
-
-def _read(document: Document) -> File:
-    return File(
-        FileId(str(document["_id"])),
-        document["name"],
-        document["size"],
-        document["contentType"],
-        document["contentId"],
-        document["createdAt"],
-        document["owner"],
-        tuple(PageRef(PageId(page["id"]), page["size"], page["chunks"]) for page in document.get("pages", ())),
-    )
-
-
-def _written(file: File) -> Document:
-    return {
-        "_id": ObjectId(file.id),
-        "name": file.name,
-        "size": file.size,
-        "contentType": file.content_type,
-        "contentId": file.content_id,
-        "createdAt": file.created_at,
-        "owner": file.owner,
-        "pages": [{"id": page.id, "size": page.size, "chunks": page.chunks} for page in file.pages],
-    }
-
-
-def _begins_with(prefix: str) -> Document:
-    """The range of names that begin with `prefix`: exact bounds in the index, and any character goes."""
-    for at in range(len(prefix) - 1, -1, -1):
-        following = ord(prefix[at]) + 1
-        if following <= sys.maxunicode:
-            # Surrogates are no characters and stand in no name.
-            following = 0xE000 if following == 0xD800 else following
-            return {"$gte": prefix, "$lt": prefix[:at] + chr(following)}
-    return {"$gte": prefix, "$type": "string"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +60,22 @@ class Files:
         await self._files.create_index([("name", 1), ("createdAt", -1), ("_id", -1)])
         await self._files.create_index([("contentId", 1)])
 
-    async def insert(self, files: Sequence[File], session: Session) -> None:
-        await self._files.insert_many([_written(file) for file in files], session=session)
+    async def insert(self, files: Iterable[tuple[File, int]], session: Session) -> None:
+        """Insert files; those that are objects are that version of it."""
+        await self._files.insert_many([written_file(file, seq) for file, seq in files], session=session)
 
     async def find(self, file_id: str) -> File | None:
         key = object_id(file_id)
         return await self._findings(key) if key else None
 
     async def _find_together(self, keys: Sequence[ObjectId]) -> list[File | None]:
-        documents = await self._files.find({"_id": {"$in": list(set(keys))}})
-        files = {document["_id"]: _read(document) for document in documents}
+        documents = await self._files.find({"_id": {"$in": list(set(keys))}, **NO_MARKER})
+        files = {document["_id"]: read_file(document) for document in documents}
         return [files.get(key) for key in keys]
 
     async def find_by_content(self, content_id: str) -> File | None:
         document = await self._files.find_one({"contentId": content_id})
-        return _read(document) if document else None
+        return read_file(document) if document else None
 
     async def newest(self, limit: int, after: Cursor | None, prefix: str) -> list[File]:
         """Up to `limit` files without their pages, newest first, beginning behind `after`.
@@ -122,7 +83,7 @@ class Files:
         With a prefix the server tries both indexes and keeps to the better: a rare prefix is found
         by name, a common one on the way down the dates.
         """
-        query: Document = {"name": _begins_with(prefix)} if prefix else {}
+        query: Document = {**NO_MARKER, **({"name": begins_with(prefix)} if prefix else {})}
         if after:
             query["$or"] = [
                 {"createdAt": {"$lt": after.created_at}},
@@ -131,13 +92,13 @@ class Files:
             query["createdAt"] = {"$lte": after.created_at}
         order = [("createdAt", -1), ("_id", -1)]
         documents = await self._files.find(query, fields={"pages": 0}, sort=order, limit=limit)
-        return [_read(document) for document in documents]
+        return [read_file(document) for document in documents]
 
     async def stream(self, prefix: str = "", session: Session | None = None) -> AsyncIterator[list[File]]:
         """All files whose names begin with `prefix`, in lists."""
-        query: Document = {"name": _begins_with(prefix)} if prefix else {}
+        query: Document = {**NO_MARKER, **({"name": begins_with(prefix)} if prefix else {})}
         async for documents in self._files.stream(query, session=session):
-            yield list(map(_read, documents))
+            yield list(map(read_file, documents))
 
     async def count(self) -> int:
         """About how many files there are."""
@@ -146,11 +107,5 @@ class Files:
     async def sum(self, session: Session) -> tuple[int, int]:
         """How many files there are, and their bytes."""
         group = {"$group": {"_id": None, "files": {"$sum": 1}, "bytes": {"$sum": "$size"}}}
-        sums = await self._files.aggregate([group], session=session)
+        sums = await self._files.aggregate([{"$match": NO_MARKER}, group], session=session)
         return (sums[0]["files"], sums[0]["bytes"]) if sums else (0, 0)
-
-    async def remove(self, file_id: str, session: Session) -> File | None:
-        """Remove the file's document and return what it was."""
-        key = object_id(file_id)
-        document = await self._files.find_one_and_delete({"_id": key}, session=session) if key else None
-        return _read(document) if document else None

@@ -8,20 +8,24 @@ has a blob on a node which was removed, or is about to be (see `nodes`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
 
-from app.errors import MiniS3Error, UploadInterrupted
+from app.errors import MiniS3Error, NoSuchUpload, UploadInterrupted
 from app.faults import passed, pause
 from app.gathering import Gathered
+from app.models.buckets import Bucket, Buckets
 from app.models.chunk import Chunk
 from app.models.chunks import Chunks
 from app.models.database import Database, Session
 from app.models.files import Files
 from app.models.nodes import Nodes, Use
+from app.models.objects import ANYHOW, Arrival, Condition, Objects, Version, bucket_of
 from app.models.pages import Pages
+from app.models.sessions import Part, UploadSessions
 from app.models.tallies import Tallies, Tally
 from app.models.uploads import UploadId, Uploads, new_upload_id
 from app.types import Digest, File, NodeId, Page, PageId
@@ -53,13 +57,28 @@ class _Commit:
     hold: Hold
     files: Sequence[File]
     tails: Sequence[Page]
+    condition: Condition = ANYHOW
+    part: Part | None = None
 
     @property
     def changes(self) -> Counter[PageId]:
-        """What is added to the references of each page: one for each file, less what the upload held."""
+        """What is added to the references of each page: one for each file, or part, less what the upload held."""
         changes = Counter(page for file in self.files for page in {ref.id for ref in file.pages})
+        changes.update(self.part.held if self.part else ())
         changes.subtract(self.hold.pages)
         return changes
+
+    @property
+    def borrowed(self) -> set[PageId]:
+        """Pages that the upload brings not, but takes from another file."""
+        return (
+            {ref.id for file in self.files for ref in file.pages} - self.hold.pages - {page.id for page in self.tails}
+        )
+
+    @property
+    def places(self) -> list[tuple[str, str]]:
+        """Where its files are to be, those that are objects."""
+        return [(file.entry.bucket, file.entry.key) for file in self.files if file.entry]
 
     @property
     def weight(self) -> int:
@@ -76,6 +95,10 @@ class _Links:
     found: Mapping[Digest, Chunk]
     nodes: Mapping[NodeId, Use]
 
+    def refusal(self, commit: _Commit) -> MiniS3Error | None:
+        lacking = self.not_live(commit.tails)
+        return ChunksNotLive(lacking) if lacking else None
+
     def not_live(self, pages: Iterable[Page]) -> set[Digest]:
         """The chunks that these pages can't be linked to."""
         wanted = {ref.digest for page in pages if page.id in self.new for ref in page.chunks}
@@ -91,6 +114,42 @@ class _Links:
         return all(self.nodes.get(node, "removing") != "removing" for node in chunk.nodes)
 
 
+class SourceGone(MiniS3Error):
+    """What was to be copied is not there any more."""
+
+    code = "source-gone"
+
+
+class _Crossed(MiniS3Error):
+    """Another commit of the same transaction puts the same object: this one comes after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What objects are put into: the buckets that there are, the newest version of each object, and those of the
+    borrowed pages that are stored."""
+
+    buckets: Mapping[str, Bucket]
+    present: Mapping[tuple[str, str], Version]
+    borrowed: Set[PageId]
+    _taken: set[tuple[str, str]] = field(default_factory=set)
+
+    def refusal(self, commit: _Commit) -> MiniS3Error | None:
+        """Why an upload can't be committed; if it can, its places are taken."""
+        try:
+            for bucket, key in commit.places:
+                bucket_of(bucket, self.buckets)
+                commit.condition.check(key, self.present.get((bucket, key)))
+        except MiniS3Error as error:
+            return error
+        if not commit.borrowed <= self.borrowed:
+            return SourceGone("What was to be copied was deleted meanwhile.")
+        if not self._taken.isdisjoint(commit.places):
+            return _Crossed("The object is being put by another one.")
+        self._taken.update(commit.places)
+        return None
+
+
 _TOGETHER = 1024
 """Documents that the commits of one transaction concern, unless a single one concerns more."""
 
@@ -104,6 +163,9 @@ class Ledger:
         self._pages = Pages(database)
         self._files = Files(database)
         self._uploads = Uploads(database)
+        self._objects = Objects(database)
+        self._buckets = Buckets(database)
+        self._sessions = UploadSessions(database)
         self._nodes = Nodes(database)
         self._tallies = Tallies(database)
         self._commits = Gathered(self._commit_together, most=_TOGETHER, weigh=lambda commit: commit.weight)
@@ -130,44 +192,95 @@ class Ledger:
         await self._database.transaction(work)
         hold.pages.add(page.id)
 
-    async def commit_files(self, hold: Hold, files: Sequence[File], tails: Sequence[Page]) -> None:
-        """Commit files with their last pages, all or none, and end the upload that held the others.
+    async def commit_files(
+        self, hold: Hold, files: Sequence[File], tails: Sequence[Page], condition: Condition = ANYHOW
+    ) -> Sequence[File]:
+        """Commit files with their last pages, all or none, and end the upload that held the others; the files as
+        they are then.
 
         `tails` are the pages that the upload does not hold yet. Uploads that are committed at the same
         time go into one transaction, each as if it were alone. Raises UploadInterrupted if the upload
-        was ended meanwhile.
+        was ended meanwhile; for objects NoSuchBucket, what the condition raises, and SourceGone where pages are
+        of a file that was deleted.
         """
         await pause("commit-begun")
-        await self._commits(_Commit(hold, files, tails))
+        committed = await self._committed(_Commit(hold, files, tails, condition))
         await pause("committed")
+        return committed
 
-    async def _commit_together(self, commits: Sequence[_Commit]) -> list[MiniS3Error | None]:
+    async def commit_part(self, hold: Hold, part: Part, tails: Sequence[Page]) -> None:
+        """As `commit_files`, for a part of an upload session. Raises NoSuchUpload."""
+        await self._committed(_Commit(hold, (), tails, part=part))
+
+    async def _committed(self, commit: _Commit) -> Sequence[File]:
+        while True:
+            with suppress(_Crossed):
+                return await self._commits(commit)
+
+    async def _commit_together(self, commits: Sequence[_Commit]) -> list[Sequence[File] | MiniS3Error]:
         return await self._database.transaction(lambda session: self._commit(commits, session))
 
-    async def _commit(self, commits: Sequence[_Commit], session: Session) -> list[MiniS3Error | None]:
+    async def _commit(self, commits: Sequence[_Commit], session: Session) -> list[Sequence[File] | MiniS3Error]:
         """Commit all that can be; say of each of the others why not."""
         links = await self._look(chain.from_iterable(commit.tails for commit in commits), session)
-        refusals = [await self._refusal(commit, links, session) for commit in commits]
-        accepted = [commit for commit, refusal in zip(commits, refusals, strict=True) if refusal is None]
-        files = [file for commit in accepted for file in commit.files]
-        if files:
-            tally = Tally(files=len(files), logical=sum(file.size for file in files))
-            changes: Counter[PageId] = Counter()
-            for commit in accepted:
-                changes.update(commit.changes)
-            await self._refer(changes, links, tally, session)
-            passed("commit-half-done")
-            await self._files.insert(files, session)
-            await self._tallies.record(tally, session)
-        return refusals
+        scene = await self._scene(commits, session)
+        outcomes: list[Sequence[File] | MiniS3Error] = []
+        accepted: list[_Commit] = []
+        arrivals: list[Arrival] = []
+        for commit in commits:
+            refusal = links.refusal(commit) or scene.refusal(commit) or await self._ended(commit, session)
+            if refusal:
+                outcomes.append(refusal)
+                continue
+            arriving = [await self._arrival(file, scene, session) for file in commit.files]
+            outcomes.append([arrival.file for arrival in arriving])
+            accepted.append(commit)
+            arrivals += arriving
+        if accepted:
+            await self._carry_out(accepted, arrivals, links, session)
+        return outcomes
 
-    async def _refusal(self, commit: _Commit, links: _Links, session: Session) -> MiniS3Error | None:
-        """Why an upload can't be committed; if it can, it has ended now."""
-        if lacking := links.not_live(commit.tails):
-            return ChunksNotLive(lacking)
+    async def _scene(self, commits: Sequence[_Commit], session: Session) -> _Scene:
+        places = {place for commit in commits for place in commit.places}
+        buckets = await self._buckets.hold({bucket for bucket, _ in places if bucket}, session)
+        present = await self._objects.present(places, buckets, session) if places else {}
+        borrowed = set().union(*(commit.borrowed for commit in commits))
+        return _Scene(buckets, present, await self._pages.stored(borrowed, session) if borrowed else set())
+
+    async def _ended(self, commit: _Commit, session: Session) -> MiniS3Error | None:
+        """Whether an upload was ended meanwhile; if not, it has ended now."""
+        if commit.part and not await self._sessions.touch(commit.part.session, session):
+            return NoSuchUpload("There is no such upload any more: it was completed, given up, or it expired.")
         if commit.hold.pages and await self._uploads.end(commit.hold.upload, session) is None:
             return _ended()
         return None
+
+    async def _arrival(self, file: File, scene: _Scene, session: Session) -> Arrival:
+        if not file.entry:
+            return Arrival(file)
+        place = (file.entry.bucket, file.entry.key)
+        bucket = scene.buckets.get(file.entry.bucket)
+        return await self._objects.make_way(file, file.entry, scene.present.get(place), bucket, session)
+
+    async def _carry_out(
+        self, commits: Sequence[_Commit], arrivals: Sequence[Arrival], links: _Links, session: Session
+    ) -> None:
+        gone = [version.file for arrival in arrivals for version in arrival.gone if version.file]
+        files = [arrival.file for arrival in arrivals]
+        tally = Tally(len(files) - len(gone), sum(file.size for file in files) - sum(file.size for file in gone))
+        changes: Counter[PageId] = Counter()
+        for commit in commits:
+            changes.update(commit.changes)
+        for file in gone:
+            changes.subtract({ref.id for ref in file.pages})
+        for commit in commits:
+            if commit.part and (replaced := await self._sessions.put_part(commit.part, session)):
+                changes.subtract(replaced.held)
+        await self._refer(changes, links, tally, session)
+        passed("commit-half-done")
+        if arrivals:
+            await self._files.insert([(arrival.file, arrival.seq) for arrival in arrivals], session)
+        await self._tallies.record(tally, session)
 
     async def end_upload(self, hold: Hold) -> None:
         """Give up an upload: what it held is released at once."""
@@ -188,18 +301,6 @@ class Ledger:
             if pages:
                 await self._pages.release(pages, session)
             return pages is not None
-
-        return await self._database.transaction(work)
-
-    async def delete_file(self, file_id: str) -> File | None:
-        """Remove a file and release its pages; None if there is no such file."""
-
-        async def work(session: Session) -> File | None:
-            file = await self._files.remove(file_id, session)
-            if file:
-                await self._pages.release({page.id for page in file.pages}, session)
-                await self._tallies.record(Tally(files=-1, logical=-file.size), session)
-            return file
 
         return await self._database.transaction(work)
 

@@ -9,15 +9,20 @@ import asyncio
 import secrets
 
 from app.errors import ConfigError
+from app.models.buckets import Buckets
 from app.models.chunks import Chunks
-from app.models.database import Database
+from app.models.database import Database, UpdateOne
 from app.models.files import Files
+from app.models.objects import Objects
 from app.models.pages import Pages
+from app.models.sessions import UploadSessions
 from app.models.suspects import Suspects
 from app.models.tallies import Tallies
 from app.models.uploads import Uploads
 
-VERSION = 1
+VERSION = 2
+_TOGETHER = 2000
+"""Documents brought to this version in one call."""
 
 
 async def prepare(database: Database, *, create: bool = True) -> str:
@@ -36,10 +41,26 @@ async def prepare(database: Database, *, create: bool = True) -> str:
             "There is no store in this database. Is it the right one? "
             "Name it with --mongo-url and --mongo-database (or MINI_S3_MONGO_URL and MINI_S3_MONGO_DATABASE)."
         )
-    if document["version"] != VERSION:
+    if document["version"] == 1:
+        await _upgrade(database)
+    elif document["version"] != VERSION:
         version = document["version"]
         raise ConfigError(f"The database has format {version}; this Mini-S3 reads and writes format {VERSION} only.")
-    models = (Files, Pages, Chunks, Uploads, Tallies, Suspects)
+    models = (Files, Objects, Buckets, UploadSessions, Pages, Chunks, Uploads, Tallies, Suspects)
     await asyncio.gather(*(model(database).create_indexes() for model in models))
     store: str = document["store"]
     return store
+
+
+async def _upgrade(database: Database) -> None:
+    """From version 1, whose files had no place in a bucket. Those who do it at the same time do the same."""
+    async for documents in database["files"].stream({"bucket": None}, fields={"name": 1}, batch=_TOGETHER):
+        places = [
+            UpdateOne(
+                {"_id": document["_id"], "bucket": None},
+                {"$set": {"bucket": "", "key": f"{document['_id']}/{document['name']}", "listed": True}},
+            )
+            for document in documents
+        ]
+        await database["files"].bulk_update(places)
+    await database["meta"].update_one({"_id": "store"}, {"$set": {"version": VERSION}})

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from app.errors import NotFound
+from app.models.catalog import Catalog
 from app.models.chunk import Chunk
 from app.models.chunks import Chunks
 from app.models.files import Cursor, Files
-from app.models.ledger import Ledger
 from app.models.pages import Pages
 from app.streams.egress import Egress, PlacedChunk
-from app.streams.ingest import Ingest, Stages
+from app.streams.ingest import Ingest, Stages, open_ingest
 from app.types import Digest, File, Page, PageId
 
 OWNER = "local"
@@ -51,29 +50,20 @@ class Manifest:
 class Store:
     """All calls raise DatabaseUnavailable; those with an id raise NotFound."""
 
-    def __init__(self, stages: Stages, egress: Egress, files: Files, pages: Pages) -> None:
+    def __init__(self, stages: Stages, egress: Egress, files: Files, pages: Pages, catalog: Catalog) -> None:
         self._stages = stages
         self._egress = egress
         self._files = files
         self._pages = pages
+        self._catalog = catalog
 
     @property
     def _chunks(self) -> Chunks:
         return self._stages.chunks
 
-    @property
-    def _ledger(self) -> Ledger:
-        return self._stages.ledger
-
-    @asynccontextmanager
-    async def upload(self) -> AsyncIterator[Ingest]:
-        """An upload to write into; left by an exception, it is given up."""
-        ingest = Ingest(self._stages, OWNER)
-        try:
-            yield ingest
-        except BaseException:
-            await asyncio.shield(asyncio.ensure_future(ingest.abort()))
-            raise
+    def upload(self) -> AbstractAsyncContextManager[Ingest]:
+        """As `open_ingest`."""
+        return open_ingest(self._stages, OWNER)
 
     async def file(self, file_id: str) -> File:
         return _found(await self._files.find(file_id), "There is no file with this id.")
@@ -125,7 +115,7 @@ class Store:
         return Manifest(file, chunks, following if chunks and following < total else None)
 
     async def delete(self, file_id: str) -> None:
-        _found(await self._ledger.delete_file(file_id), "There is no file with this id.")
+        _found(await self._catalog.delete_file(file_id), "There is no file with this id.")
 
 
 def _found(file: File | None, otherwise: str) -> File:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, TypeVar
@@ -23,12 +24,14 @@ from app.models.chunk import Chunk
 from app.models.chunks import Chunks
 from app.models.files import new_file_id
 from app.models.ledger import ChunksNotLive, Hold, Ledger
+from app.models.objects import ANYHOW, Condition
+from app.models.sessions import Part, PartSums, UploadSession
 from app.streams.buffers import BufferPool
 from app.streams.chunker import Filling
 from app.streams.dedupe import Deduper
 from app.streams.hasher import Hasher
 from app.streams.reader import ChunkReader
-from app.types import PAGE_CHUNKS, ChunkRef, ContentName, Digest, File, Page, PageRef
+from app.types import PAGE_CHUNKS, ChunkRef, ContentName, Digest, Entry, File, Page, PageRef
 
 log = get_logger(__name__)
 
@@ -164,10 +167,11 @@ class Ingest:
         if self._page:
             self._tails.append(self._close_page())
 
-    async def commit(self) -> Receipt:
-        """Make the files visible, all of them or none."""
+    async def commit(self, entry: Entry | None = None, condition: Condition = ANYHOW) -> Receipt:
+        """Make the files visible, all of them or none; with `entry`, the only one as that object, if the condition
+        holds. Raises what `Ledger.commit_files` does."""
         created_at = await self._stages.ledger.now()
-        files = tuple(
+        files = [
             File(
                 new_file_id(),
                 draft.name,
@@ -177,12 +181,26 @@ class Ingest:
                 created_at,
                 self._owner,
                 tuple(draft.pages),
+                entry,
             )
             for draft in self._drafts
-        )
+        ]
+        ledger = self._stages.ledger
+        committed = await self._commit(lambda: ledger.commit_files(self._hold, files, self._tails, condition))
+        return Receipt(tuple(committed), self.counts)
+
+    async def commit_part(self, upload: UploadSession, number: int, sums: PartSums) -> Part:
+        """Make the only file a part of an upload session instead. Raises NoSuchUpload."""
+        (draft,) = self._drafts
+        ledger = self._stages.ledger
+        part = Part(upload.id, number, draft.size, sums, await ledger.now(), tuple(draft.pages))
+        await self._commit(lambda: ledger.commit_part(self._hold, part, self._tails))
+        return part
+
+    async def _commit(self, work: Callable[[], Awaitable[T]]) -> T:
         for _ in range(_COMMITS):
             try:
-                await self._to_its_end(self._stages.ledger.commit_files(self._hold, files, self._tails))
+                outcome = await self._to_its_end(work())
                 break
             except ChunksNotLive as gone:
                 await self._store_again(gone.digests)
@@ -190,7 +208,7 @@ class Ingest:
             raise _reclaimed()
         self._close()
         self._count()
-        return Receipt(files, self.counts)
+        return outcome
 
     async def abort(self) -> None:
         """Give the upload up: no file appears, buffers are freed, held pages are released.
@@ -347,6 +365,17 @@ class Ingest:
     def _close(self) -> None:
         self._let_go()
         self._share.close()
+
+
+@asynccontextmanager
+async def open_ingest(stages: Stages, owner: str) -> AsyncIterator[Ingest]:
+    """An upload to write into; left by an exception, it is given up."""
+    ingest = Ingest(stages, owner)
+    try:
+        yield ingest
+    except BaseException:
+        await asyncio.shield(asyncio.ensure_future(ingest.abort()))
+        raise
 
 
 def _reclaimed() -> UploadInterrupted:

@@ -16,12 +16,14 @@ from time import monotonic
 
 from app.faults import pause
 from app.logs import get_logger
+from app.models.catalog import Catalog
 from app.models.chunk import Chunk
 from app.models.chunks import Chunks
 from app.models.database import Database
 from app.models.ledger import Ledger
 from app.models.pages import Pages, StoredPage
 from app.models.runs import Collected
+from app.models.sessions import UploadSessions
 from app.models.uploads import Uploads
 from app.nodes.base import FOLDERS, Stored
 from app.nodes.cluster import Cluster
@@ -43,7 +45,9 @@ class Collector:
         self._chunks = Chunks(database)
         self._pages = Pages(database)
         self._uploads = Uploads(database)
+        self._sessions = UploadSessions(database)
         self._ledger = Ledger(database)
+        self._catalog = Catalog(database)
         self._cluster = cluster
         self._sweeper = Sweeper(database, cluster)
         self._grace = timedelta(seconds=grace)
@@ -81,7 +85,8 @@ class Collector:
         or that abandoned uploads hold, are not counted."""
         done = Collected(swept=True)
         begun = monotonic()
-        done.uploads = await self._uploads.count_stale(await self._before(self._upload_expiry))
+        before = await self._before(self._upload_expiry)
+        done.uploads = await self._uploads.count_stale(before) + await self._sessions.count_stale(before)
         done.pages = await self._pages.count_unreleased()
         done.chunks, done.bytes = await self._chunks.sum_unreferenced(await self._before(self._grace))
         progress.stage("unnamed blobs", FOLDERS)
@@ -106,6 +111,11 @@ class Collector:
 
     async def _end_uploads(self, done: Collected, pace: Pace) -> None:
         before = await self._before(self._upload_expiry)
+        while sessions := await self._sessions.stale(before, _BATCH):
+            for session in sessions:
+                done.uploads += await self._catalog.end_session(session, before)
+                await pause("upload-ended")
+                await pace.rest()
         while stale := await self._uploads.stale(before, _BATCH):
             for upload in stale:
                 done.uploads += await self._ledger.end_stale_upload(upload, before)

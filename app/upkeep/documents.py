@@ -14,6 +14,7 @@ from app.models.chunks import Chunks
 from app.models.database import Database, Session
 from app.models.files import Files
 from app.models.pages import Pages, StoredPage
+from app.models.sessions import UploadSessions
 from app.models.tallies import Tallies, Tally
 from app.models.uploads import Uploads
 from app.types import Digest, File, Page, PageId, PageRef
@@ -38,6 +39,7 @@ class DocumentAudit:
         self._database = database
         self._files = Files(database)
         self._uploads = Uploads(database)
+        self._sessions = UploadSessions(database)
         self._pages = Pages(database)
         self._chunks = Chunks(database)
         self._tallies = Tallies(database)
@@ -83,6 +85,9 @@ class DocumentAudit:
                 told.update(refs)
         for pages in await self._uploads.held(session):
             held.update(page_id for page_id in pages if first <= page_id[0] <= last)
+        async for parts in self._sessions.held(session):
+            for pages in parts:
+                held.update(page_id for page_id in pages if first <= page_id[0] <= last)
         async for some in self._pages.stream(first, last, session):
             for page in some:
                 _audit_page(page, held.pop(page.id, 0), told.get(page.id), report)

@@ -12,7 +12,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,12 +128,23 @@ def traced(pid: int, directory: Path) -> Iterator[Trace]:
                 "(it needs root, or the sysctl kernel.yama.ptrace_scope=0; in a container, the capability SYS_PTRACE)"
             )
         yield trace
+        # A thread stands still until its last call is written down.
+        eventually(lambda: not _any_stopped(pid))
     finally:
         process.terminate()
         words = process.communicate(timeout=PATIENCE)[1]
     assert output.exists(), words
     trace.calls += parse(output.read_text(encoding="ascii").splitlines())
     trace.messages += messages(trace.calls)
+
+
+def _any_stopped(pid: int) -> bool:
+    """Whether strace has yet to see to a thread of the process."""
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if (task / "stat").read_text().rpartition(") ")[2].startswith("t"):
+                return True
+    return False
 
 
 def _all_threads_traced(pid: int, tracer: int) -> bool:

@@ -18,6 +18,8 @@ from tests.support import Databases
 
 OF_MOVERS = ("copy-named", "copied", "switched", "copy-dropped")
 OF_COMMANDS = ("removal-begun", "removal-checked")
+OF_COLLECTORS = ("page-half-released", "page-released", "unreferenced-seen", "claimed", "blobs-unlinked", "removed")
+"""A collector gets to them sooner where less is going on. How it gets along with writers, interleavings show."""
 NEEDS_LITTER = ("unnamed-seen",)
 """Points of a sweep, which a server makes when it starts: it finds what an earlier crash left."""
 PASSED = [point for point in POINTS if point not in (*OF_MOVERS, *OF_COMMANDS, "upload-ended")]
@@ -51,6 +53,6 @@ def crash(start_server: StartServer, point: Point) -> Load:
     times = 4 if point in ("blob-begun", "blob-renamed") else 1
     server = start_server(grace=0, gc_interval=0.1, env={KILL_VARIABLE: f"{point}:{times}"})
     load = Load(server)
-    load.run()
+    load.run(clients=1 if point in OF_COLLECTORS else 3)
     server.kill()
     return load

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 from hypothesis import strategies as st
 
 from app.errors import UploadInterrupted
+from app.models.catalog import Catalog
 from app.models.chunks import Chunks
 from app.models.database import Database
 from app.models.files import Files
@@ -136,7 +137,7 @@ class House:
         reader = ChunkReader(self.cluster, hasher)
         stages = Stages(pool, hasher, self.deduper, self.chunks, reader, Ledger(database), 1 << 20)
         egress = Egress(pages, self.chunks, self.cluster, hasher)
-        self.store = Store(stages, egress, Files(database), pages)
+        self.store = Store(stages, egress, Files(database), pages, Catalog(database))
         self.acknowledged: set[FileId] = set()
         self.deleted: set[FileId] = set()
 

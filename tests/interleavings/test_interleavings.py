@@ -60,7 +60,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.streams.reader._HEDGE", None)
     # To look at the clock is what makes it go on: a naming is respected once, and then taken over.
     monkeypatch.setattr("app.streams.dedupe.monotonic", itertools.count().__next__)
-    monkeypatch.setattr("app.upkeep.restorer._PAUSE", 0)
+    monkeypatch.setattr("app.upkeep.restorer._PAUSES", (0, 0))
     monkeypatch.setattr("app.upkeep.collector.FOLDERS", 1)
     monkeypatch.setattr("app.upkeep.blobs.FOLDERS", 1)
 

@@ -48,7 +48,7 @@ def file_of(*pages: Page, name: str = "f") -> File:
 
 async def recount(database: Database) -> None:
     """Compare every sum with what the raw documents say."""
-    files = await database["files"].find({})
+    files = await database["files"].find({"marker": None})
     uploads = await database["uploads"].find({})
     pages = {page["_id"]: page for page in await database["pages"].find({})}
     chunks = await database["chunks"].find({})
@@ -57,6 +57,8 @@ async def recount(database: Database) -> None:
         holders.update({page["id"] for page in file["pages"]})
     for upload in uploads:
         holders.update(upload["pages"])
+    for part in await database["upload_parts"].find({}):
+        holders.update({page["id"] for page in part["pages"]})
     assert set(holders) <= set(pages)
     assert {page_id: page["refs"] for page_id, page in pages.items()} == {
         page_id: holders[page_id] for page_id in pages

@@ -27,7 +27,7 @@ NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
 async def insert(database: Database, *files: File) -> None:
-    await database.transaction(lambda session: Files(database).insert(files, session))
+    await database.transaction(lambda session: Files(database).insert([(file, 0) for file in files], session))
 
 
 def dated(name: str, at: datetime) -> File:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from app.errors import UploadInterrupted
+from app.models.catalog import Catalog
 from app.models.database import Database, open_database
 from app.models.ledger import ChunksNotLive, Hold, Ledger
 from app.models.meta import prepare
@@ -51,6 +52,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self._runner = runner
         self._database = database
         self._ledger = Ledger(database)
+        self._catalog = Catalog(database)
         self._stored: dict[PageId, Page] = {}
         self._files: dict[FileId, File] = {}
         self._uploads: list[Upload] = []
@@ -117,7 +119,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data(), fold=fold)
     def delete(self, data: st.DataObject, fold: bool) -> None:
         file_id = data.draw(st.sampled_from(sorted(self._files) or [FileId("0" * 24)]))
-        deleted = self._run(self._ledger.delete_file(file_id), fold)
+        deleted = self._run(self._catalog.delete_file(file_id), fold)
         assert deleted == self._files.pop(file_id, None)
         self._compare()
 

@@ -16,7 +16,7 @@ from bson import ObjectId
 from bson.errors import InvalidId
 from pymongo import InsertOne, UpdateOne
 
-from app.models.database.collection import Collection, Document, Session, between
+from app.models.database.collection import Collection, Document, Session, begins_with, between
 from app.models.database.errors import DuplicateKey, SnapshotTooOld
 from app.models.database.opening import open_database
 from app.models.database.transactions import Database
@@ -31,6 +31,7 @@ __all__ = [
     "Session",
     "SnapshotTooOld",
     "UpdateOne",
+    "begins_with",
     "between",
     "object_id",
     "open_database",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
@@ -23,6 +24,17 @@ def between(first: int, last: int) -> Document:
     The bounds have 32 bytes, for BSON orders binary data by length before it looks at the bytes.
     """
     return {"$gte": bytes([first]).ljust(32, b"\0"), "$lte": bytes([last]).ljust(32, b"\xff")}
+
+
+def begins_with(prefix: str) -> Document:
+    """A condition on a string: it begins with `prefix`. Exact bounds in an index, and any character goes."""
+    for at in range(len(prefix) - 1, -1, -1):
+        following = ord(prefix[at]) + 1
+        if following <= sys.maxunicode:
+            # Surrogates are no characters and stand in no name.
+            following = 0xE000 if following == 0xD800 else following
+            return {"$gte": prefix, "$lt": prefix[:at] + chr(following)}
+    return {"$gte": prefix, "$type": "string"}
 
 
 def _plan(query: Document) -> Document:

@@ -1,0 +1,97 @@
+"""Upload sessions: objects in parts, which arrive in any order, at the same time, and again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+
+from app.errors import InvalidPart, NoSuchUpload
+from app.models.buckets import Bucket
+from app.models.catalog import Catalog
+from app.models.files import new_file_id
+from app.models.objects import ANYHOW, Condition, Position
+from app.models.pages import Pages
+from app.models.sessions import Part, UploadSession, UploadSessions, new_session_id
+from app.store.listing import Listing, Query, list_folded
+from app.store.objects import Wish, name_of
+from app.streams.ingest import Ingest, Stages, open_ingest
+from app.types import ContentName, Entry, File, PageRef
+
+_PAGES = 32
+"""Pages read at a time."""
+
+
+class SessionStore:
+    """All calls raise DatabaseUnavailable; those with a session raise NoSuchUpload where it was completed, given up,
+    or expired meanwhile."""
+
+    def __init__(self, stages: Stages, sessions: UploadSessions, pages: Pages, catalog: Catalog) -> None:
+        self._stages = stages
+        self._sessions = sessions
+        self._pages = pages
+        self._catalog = catalog
+
+    async def begin(self, wish: Wish, checksum: str = "", *, composite: bool = False) -> UploadSession:
+        """Begin an upload in parts of an object; `checksum` is the kind of checksum that it is to have, or empty."""
+        now = await self._stages.ledger.now()
+        session = UploadSession(new_session_id(), wish.entry, wish.content_type, wish.owner, now, checksum, composite)
+        await self._sessions.create(session)
+        return session
+
+    async def find(self, bucket: Bucket, key: str, upload: str) -> UploadSession:
+        """The session that bears this id, for that object; it may be `done`."""
+        session = await self._sessions.find(upload)
+        if session is None or (session.entry.bucket, session.entry.key) != (bucket.name, key):
+            raise NoSuchUpload("There is no such upload: it was completed, given up, or it expired.")
+        return session
+
+    def upload(self, session: UploadSession) -> AbstractAsyncContextManager[Ingest]:
+        """As `open_ingest`, to be committed as a part."""
+        return open_ingest(self._stages, session.owner)
+
+    async def parts(self, session: UploadSession, after: int = 0, limit: int = 0) -> Sequence[Part]:
+        """The parts with numbers over `after`, by number; up to `limit`, or all where that is 0."""
+        return await self._sessions.parts(session.id, after=after, limit=limit)
+
+    async def list(self, bucket: Bucket, query: Query, after: Position) -> Listing[UploadSession]:
+        """Open sessions by key and id."""
+
+        async def fetch(position: Position, limit: int) -> Sequence[UploadSession]:
+            return await self._sessions.page(bucket.name, query.prefix, position, limit)
+
+        return await list_folded(query, after, fetch, lambda one: Position(one.entry.key, upload=one.id))
+
+    async def complete(
+        self, session: UploadSession, parts: Sequence[Part], entry: Entry, condition: Condition = ANYHOW
+    ) -> File:
+        """Make the object out of these parts, none of whose bytes are moved; all other parts go. Raises InvalidPart
+        where one of them is replaced meanwhile, NoSuchBucket, and what the condition raises."""
+        pages = tuple(page for part in parts for page in part.pages)
+        file = File(
+            new_file_id(),
+            name_of(entry.key),
+            sum(part.size for part in parts),
+            session.content_type,
+            (await self._content(pages)).id,
+            await self._stages.ledger.now(),
+            session.owner,
+            pages,
+            entry,
+        )
+        return await self._catalog.complete(session, file, parts, condition)
+
+    async def _content(self, refs: Sequence[PageRef]) -> ContentName:
+        content = ContentName()
+        for start in range(0, len(refs), _PAGES):
+            some = refs[start : start + _PAGES]
+            for page in await asyncio.gather(*(self._pages.read(ref.id) for ref in some)):
+                if page is None:
+                    raise InvalidPart("A part was uploaded again, or given up, meanwhile.")
+                for chunk in page.chunks:
+                    content.add(chunk.digest)
+        return content
+
+    async def abort(self, session: UploadSession) -> None:
+        if not await self._catalog.end_session(session.id):
+            raise NoSuchUpload("There is no such upload: it was completed, given up, or it expired.")
