@@ -88,6 +88,24 @@ class Cursor:
         return cls(created_at, FileId(raw[8:].hex()))
 
 
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """Which files are meant: of one owner, or of all (None), with names that begin so."""
+
+    owner: str | None = None
+    prefixes: tuple[str, ...] = ("",)
+
+    @property
+    def condition(self) -> Document:
+        condition: Document = {} if self.owner is None else {"owner": self.owner}
+        if "" not in self.prefixes:
+            condition["$or"] = [{"name": _begins_with(prefix)} for prefix in self.prefixes]
+        return condition
+
+
+EVERYBODY = Whose()
+
+
 class Files:
     """All methods raise DatabaseUnavailable outside a transaction."""
 
@@ -98,7 +116,9 @@ class Files:
     async def create_indexes(self) -> None:
         await self._files.create_index([("createdAt", -1), ("_id", -1)])
         await self._files.create_index([("name", 1), ("createdAt", -1), ("_id", -1)])
-        await self._files.create_index([("contentId", 1)])
+        await self._files.create_index([("owner", 1), ("createdAt", -1), ("_id", -1)])
+        await self._files.create_index([("owner", 1), ("name", 1), ("createdAt", -1), ("_id", -1)])
+        await self._files.create_index([("contentId", 1), ("owner", 1), ("name", 1)])
 
     async def insert(self, files: Sequence[File], session: Session) -> None:
         await self._files.insert_many([_written(file) for file in files], session=session)
@@ -112,17 +132,20 @@ class Files:
         files = {document["_id"]: _read(document) for document in documents}
         return [files.get(key) for key in keys]
 
-    async def find_by_content(self, content_id: str) -> File | None:
-        document = await self._files.find_one({"contentId": content_id})
+    async def find_by_content(self, content_id: str, whose: Whose = EVERYBODY) -> File | None:
+        document = await self._files.find_one({"contentId": content_id, **whose.condition})
         return _read(document) if document else None
 
-    async def newest(self, limit: int, after: Cursor | None, prefix: str) -> list[File]:
-        """Up to `limit` files without their pages, newest first, beginning behind `after`.
+    async def newest(self, limit: int, after: Cursor | None, prefix: str, owner: str | None = None) -> list[File]:
+        """Up to `limit` files without their pages, newest first, beginning behind `after`; of one owner, or of all.
 
         With a prefix the server tries both indexes and keeps to the better: a rare prefix is found
-        by name, a common one on the way down the dates.
+        by name, a common one on the way down the dates. Without one there is only one that is good, and the
+        server is not left the choice: for an owner whose files are all that is new, it would take the index of all.
         """
         query: Document = {"name": _begins_with(prefix)} if prefix else {}
+        if owner is not None:
+            query["owner"] = owner
         if after:
             query["$or"] = [
                 {"createdAt": {"$lt": after.created_at}},
@@ -130,7 +153,8 @@ class Files:
             ]
             query["createdAt"] = {"$lte": after.created_at}
         order = [("createdAt", -1), ("_id", -1)]
-        documents = await self._files.find(query, fields={"pages": 0}, sort=order, limit=limit)
+        index = None if prefix else [*([("owner", 1)] if owner is not None else []), *order]
+        documents = await self._files.find(query, fields={"pages": 0}, sort=order, limit=limit, index=index)
         return [_read(document) for document in documents]
 
     async def stream(self, prefix: str = "", session: Session | None = None) -> AsyncIterator[list[File]]:

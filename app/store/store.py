@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from app.errors import NotFound
 from app.models.chunk import Chunk
 from app.models.chunks import Chunks
-from app.models.files import Cursor, Files
+from app.models.files import Cursor, Files, Whose
+from app.models.keys import Permission
 from app.models.ledger import Ledger
 from app.models.pages import Pages
+from app.store.access import EVERYONE, Caller
 from app.streams.egress import Egress, PlacedChunk
 from app.streams.ingest import Ingest, Stages
 from app.types import Digest, File, Page, PageId
-
-OWNER = "local"
-"""Until there are access keys, everything has one owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +48,22 @@ class Manifest:
 
 
 class Store:
-    """All calls raise DatabaseUnavailable; those with an id raise NotFound."""
+    """The files of the native API, as one caller sees them: `seen_by` says who. What the server does by itself is
+    done for everyone.
 
-    def __init__(self, stages: Stages, egress: Egress, files: Files, pages: Pages) -> None:
+    All calls raise DatabaseUnavailable, and Forbidden where the caller may not; those with an id raise NotFound, also
+    for files of others.
+    """
+
+    def __init__(self, stages: Stages, egress: Egress, files: Files, pages: Pages, caller: Caller = EVERYONE) -> None:
         self._stages = stages
         self._egress = egress
         self._files = files
         self._pages = pages
+        self._caller = caller
+
+    def seen_by(self, caller: Caller) -> Store:
+        return Store(self._stages, self._egress, self._files, self._pages, caller)
 
     @property
     def _chunks(self) -> Chunks:
@@ -68,26 +76,48 @@ class Store:
     @asynccontextmanager
     async def upload(self) -> AsyncIterator[Ingest]:
         """An upload to write into; left by an exception, it is given up."""
-        ingest = Ingest(self._stages, OWNER)
+        ingest = Ingest(self._stages, self._caller.owner)
         try:
             yield ingest
         except BaseException:
             await asyncio.shield(asyncio.ensure_future(ingest.abort()))
             raise
 
+    def may_name(self, name: str) -> None:
+        """Raises Forbidden where the caller may not upload a file of this name."""
+        self._caller.require("write", key=name)
+
     async def file(self, file_id: str) -> File:
-        return _found(await self._files.find(file_id), "There is no file with this id.")
+        return await self._visible(file_id, "read")
+
+    async def _visible(self, file_id: str, permission: Permission) -> File:
+        file = await self._files.find(file_id)
+        if file is None or not self._caller.sees(file.owner):
+            raise NotFound("There is no file with this id.")
+        self._caller.require(permission, key=file.name)
+        return file
 
     async def content(self, content_id: str) -> File:
-        """A file with this content; which, if several have it, is left open."""
-        return _found(await self._files.find_by_content(content_id), "No file has this content.")
+        """A file with this content that the caller may read; which, if several have it, is left open."""
+        prefixes = self._caller.prefixes_in("")
+        file = await self._files.find_by_content(content_id, Whose(self._owner, prefixes)) if prefixes else None
+        if file is None:
+            raise NotFound("No file has this content.")
+        self._caller.require("read", key=file.name)
+        return file
+
+    @property
+    def _owner(self) -> str | None:
+        """Whose files the caller sees; None for those of everybody."""
+        return None if self._caller.sees_all else self._caller.owner
 
     def read(self, file: File, start: int, stop: int) -> AsyncGenerator[memoryview, None]:
         """As `Egress.read`."""
         return self._egress.read(file, start, stop)
 
     async def list_files(self, limit: int, after: Cursor | None, prefix: str) -> Listing:
-        files = await self._files.newest(limit + 1, after, prefix)
+        self._caller.require("list", key=prefix)
+        files = await self._files.newest(limit + 1, after, prefix, self._owner)
         last = files[limit - 1] if len(files) > limit else None
         return Listing(files[:limit], Cursor(last.created_at, last.id) if last else None)
 
@@ -125,10 +155,7 @@ class Store:
         return Manifest(file, chunks, following if chunks and following < total else None)
 
     async def delete(self, file_id: str) -> None:
-        _found(await self._ledger.delete_file(file_id), "There is no file with this id.")
-
-
-def _found(file: File | None, otherwise: str) -> File:
-    if file is None:
-        raise NotFound(otherwise)
-    return file
+        if not self._caller.is_root:
+            await self._visible(file_id, "delete")
+        if await self._ledger.delete_file(file_id) is None:
+            raise NotFound("There is no file with this id.")
