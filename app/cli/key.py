@@ -26,7 +26,7 @@ from app.store.sealing import Sealer
 T = TypeVar("T")
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_SPAN = re.compile(r"(\d{1,6})([smhdw])")
+_SPAN = re.compile(r"(\d{1,5})([smhdw])", re.ASCII)
 _ONCE = "The secret is shown this once: keep it."
 
 
@@ -61,9 +61,9 @@ class _Moment(click.ParamType["datetime | timedelta"]):
             return _Span().convert(value, param, ctx)
         try:
             moment = datetime.fromisoformat(str(value))
-        except ValueError:
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        except (ValueError, OverflowError):
             self.fail(f"{value!r} is no time and no date: write 30d, 2027-01-31 or 2027-01-31T12:00Z.", param, ctx)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 class _Permissions(click.ParamType["frozenset[Permission]"]):
