@@ -56,6 +56,34 @@ class TooLarge(MiniS3Error):
     code = "file-too-large"
 
 
+class Unauthenticated(MiniS3Error):
+    """The caller does not say who he is, or can't prove it."""
+
+    code = "unauthenticated"
+
+
+class UnknownKey(Unauthenticated):
+    code = "unknown-key"
+
+
+class WrongSecret(Unauthenticated):
+    code = "wrong-secret"
+
+
+class KeyDisabled(Unauthenticated):
+    code = "key-disabled"
+
+
+class KeyExpired(Unauthenticated):
+    code = "key-expired"
+
+
+class Forbidden(MiniS3Error):
+    """The caller is known, and is not allowed to do this."""
+
+    code = "forbidden"
+
+
 class NotFound(MiniS3Error):
     code = "not-found"
 

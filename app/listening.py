@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 
 from app.errors import ConfigError
@@ -32,3 +33,9 @@ def url_of(listener: socket.socket, scheme: str = "http") -> str:
     """Where it is reached."""
     host, port = listener.getsockname()[:2]
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def is_local(listener: socket.socket) -> bool:
+    """Whether only this machine reaches it."""
+    host: str = listener.getsockname()[0]
+    return ipaddress.ip_address(host.partition("%")[0]).is_loopback

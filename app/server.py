@@ -29,6 +29,7 @@ from app.metrics import forget_dead_workers
 from app.models.catalog import Catalog
 from app.models.chunks import Chunks
 from app.models.files import Files
+from app.models.keys import Keys
 from app.models.leases import Lease
 from app.models.ledger import Ledger
 from app.models.mending import Mending
@@ -40,7 +41,10 @@ from app.models.tasks import Tasks
 from app.parts import open_foundation
 from app.serving import Server, configured, run
 from app.settings import Settings
+from app.store.access import Access
+from app.store.credentials import master_key, root_key
 from app.store.readiness import Readiness
+from app.store.sealing import Sealer
 from app.store.stats import Statistics
 from app.store.store import Store
 from app.streams.buffers import BufferPool
@@ -50,6 +54,7 @@ from app.streams.hasher import Hasher
 from app.streams.ingest import MOST_BUFFERS, Stages
 from app.streams.reader import ChunkReader
 from app.streams.splitter import Splitter
+from app.supervisor import OPEN, READY
 from app.types import Redundancy
 from app.upkeep.collector import Collector
 from app.upkeep.schedule import TIMES, Schedule, Wishes
@@ -66,6 +71,8 @@ class Assignment(BaseModel):
     mongo_url: str
     mongo_initiate: str
     redis_url: str
+    local: bool
+    """Whether only this machine reaches the server: then it may be open."""
 
 
 @asynccontextmanager
@@ -77,6 +84,9 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
             open_foundation(settings, assignment.mongo_url, assignment.mongo_initiate)
         )
         database, cluster = foundation.database, foundation.cluster
+        access = Access(Keys(database), Sealer(master_key(settings)), root_key(settings), may_be_open=assignment.local)
+        await access.begin()
+        await stack.enter_async_context(in_background(access.follow()))
         locks: Locks = LocalLocks()
         ping_redis = None
         if assignment.redis_url:
@@ -125,6 +135,7 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
             statistics,
             Readiness(cluster, database.ping, ping_redis),
             limits,
+            access,
         )
 
 
@@ -133,12 +144,9 @@ async def serve(assignment: Assignment, listener: socket.socket, report: int) ->
     settings = assignment.settings
     async with open_parts(assignment) as parts:
         app = build_api(parts, cors_origins=settings.cors_origins, idle_timeout=settings.idle_timeout)
-        server = Server(configured(app, settings), on_started=lambda: os.write(report, READY))
+        news = OPEN if parts.access.is_open else READY
+        server = Server(configured(app, settings), on_started=lambda: os.write(report, news))
         await server.serve(sockets=[listener])
-
-
-READY = b"R"
-"""What a worker reports when it serves; anything else is the reason why it does not."""
 
 
 def main() -> int:

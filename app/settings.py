@@ -6,12 +6,22 @@ command's flags and its help are made from the fields below, so this is the one 
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ByteSize, Field, SecretStr, ValidationError, field_serializer, field_validator
+from pydantic import (
+    ByteSize,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.errors import ConfigError
@@ -23,14 +33,34 @@ Names = Annotated[tuple[str, ...], NoDecode]
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]*")
 """What may stand in an Authorization header (RFC 6750, section 2.1)."""
 
+_ACCESS_KEY = re.compile(r"[A-Za-z0-9_-]{3,128}")
+_SECRET_KEY = re.compile(r"[!-~]{8,128}")
+_MASTER_KEY_SIZE = 32
+
 
 class Settings(BaseSettings):
     """Everything that can be set. Sizes read as `64MiB`, rates as `600/minute`, times as seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="MINI_S3_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="MINI_S3_", frozen=True, extra="forbid", hide_input_in_errors=True)
 
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(3000, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
+    s3_port: int = Field(0, ge=0, le=65535, description="Port of the S3 API; 0: there is none")
+    s3_domain: str = Field(
+        "",
+        pattern=r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*)?$",
+        description="The S3 API's name, if buckets may stand before it: BUCKET.s3.example.org",
+    )
+    region: str = Field("us-east-1", pattern=r"^[a-z0-9-]{1,32}$", description="The region that S3 clients name")
+    auth: bool = Field(False, description="yes: ask every caller for a key; makes a root key where there is none")
+    root_access_key: str = Field("", description="The key that may do everything; goes with its secret")
+    root_secret_key: SecretStr = Field(
+        SecretStr(""), description="Its secret, 8 characters or more; not as a flag, which others can see"
+    )
+    master_key: SecretStr = Field(
+        SecretStr(""),
+        description="What secrets of keys are encrypted with: 32 bytes as base64 (default: the file DATA/master.key)",
+    )
     data_dir: Path = Field(Path("mini-s3-data"), description="Where the embedded database and default nodes live")
     workers: int = Field(1, ge=1, le=64, description="Gateway processes; more than one needs Redis")
     mongo_url: str = Field("", description="MongoDB replica set; without it one is started on the data directory")
@@ -100,7 +130,39 @@ class Settings(BaseSettings):
             raise ValueError("may consist of letters, digits and -._~+/= only")
         return value
 
-    @field_serializer("node_token", when_used="json")
+    @field_validator("s3_port")
+    @classmethod
+    def _is_a_port_of_its_own(cls, value: int, info: ValidationInfo) -> int:
+        if value and value == info.data.get("port"):
+            raise ValueError("must be another one than --port")
+        return value
+
+    @field_validator("root_access_key")
+    @classmethod
+    def _is_access_key(cls, value: str) -> str:
+        if value and not is_access_key(value):
+            raise ValueError("must be 3 to 128 letters, digits, - and _")
+        return value
+
+    @field_validator("root_secret_key")
+    @classmethod
+    def _goes_with_its_key(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        secret, access_key = value.get_secret_value(), info.data.get("root_access_key")
+        if secret and not is_secret_key(secret):
+            raise ValueError("must be 8 to 128 printable ASCII characters without spaces")
+        if access_key is not None and bool(secret) != bool(access_key):
+            raise ValueError("goes with --root-access-key: set both or none")
+        return value
+
+    @field_validator("master_key")
+    @classmethod
+    def _is_master_key(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if text and not is_master_key(text):
+            raise ValueError("must be 32 bytes as base64, as `openssl rand -base64 32` makes them")
+        return value
+
+    @field_serializer("node_token", "root_secret_key", "master_key", when_used="json")
     def _told(self, value: SecretStr) -> str:
         """Workers get their settings as JSON."""
         return value.get_secret_value()
@@ -138,6 +200,24 @@ def load_settings(flags: dict[str, Any], config: Path | None = None) -> Settings
     except ValidationError as error:
         lines = [f"  {_where(problem['loc'])}: {problem['msg']}" for problem in error.errors()]
         raise ConfigError("\n".join(["Some settings are wrong:", *lines])) from error
+
+
+def is_access_key(text: str) -> bool:
+    """Whether this may name the root key."""
+    return bool(_ACCESS_KEY.fullmatch(text))
+
+
+def is_secret_key(text: str) -> bool:
+    """Whether this may be the root key's secret."""
+    return bool(_SECRET_KEY.fullmatch(text))
+
+
+def is_master_key(text: str) -> bool:
+    """Whether this is base64 of 32 bytes."""
+    try:
+        return len(base64.b64decode(text, validate=True)) == _MASTER_KEY_SIZE
+    except (binascii.Error, ValueError):
+        return False
 
 
 def _where(location: tuple[int | str, ...]) -> str:

@@ -22,6 +22,7 @@ import pymongo
 from app.embedded.child import Program
 from app.server import Assignment
 from app.settings import Settings
+from app.store.credentials import completed
 
 PATIENCE = 30.0
 
@@ -83,9 +84,13 @@ class Databases:
                 client.drop_database(name)
 
     def assignment(self, name: str, data_dir: Path, *, redis: bool = True, **settings: Any) -> Assignment:
-        chosen = Settings(data_dir=data_dir, mongo_database=name, **settings)
+        chosen, _ = completed(Settings(data_dir=data_dir, mongo_database=name, **settings))
         return Assignment(
-            settings=chosen, mongo_url=self.mongo_url, mongo_initiate="", redis_url=self.redis_url if redis else ""
+            settings=chosen,
+            mongo_url=self.mongo_url,
+            mongo_initiate="",
+            redis_url=self.redis_url if redis else "",
+            local=True,
         )
 
 
@@ -109,11 +114,13 @@ class Server:
                 env={**ours, **(env or {})},
             )
         assert self.process.stdout is not None
-        line = self.process.stdout.readline().strip()
-        if "listening on" not in line:
-            self._ended()
-            raise RuntimeError(f"the server did not start: {line} {self.log_text()}")
-        self.url = line.rpartition(" ")[2]
+        self.said = [self.process.stdout.readline().strip()]
+        while "listening on" not in self.said[-1]:
+            if not self.said[-1]:
+                self._ended()
+                raise RuntimeError(f"the server did not start: {self.said} {self.log_text()}")
+            self.said.append(self.process.stdout.readline().strip())
+        self.url = self.said[-1].rpartition(" ")[2]
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
     def log_text(self) -> str:

@@ -12,6 +12,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from app.api.callers import Gate
 from app.api.download import Download
 from app.api.files import Files
 from app.api.limits import RateLimits
@@ -21,6 +22,7 @@ from app.api.problems import on_error, on_fault, on_http_exception
 from app.api.service import HERE, Service
 from app.api.upload import Upload
 from app.errors import MiniS3Error
+from app.store.access import Access
 from app.store.readiness import Readiness
 from app.store.stats import Statistics
 from app.store.store import Store
@@ -34,6 +36,7 @@ class Parts:
     statistics: Statistics
     readiness: Readiness
     limits: RateLimits
+    access: Access
 
 
 def build_api(parts: Parts, *, cors_origins: tuple[str, ...], idle_timeout: float) -> ASGIApp:
@@ -46,27 +49,34 @@ def build_api(parts: Parts, *, cors_origins: tuple[str, ...], idle_timeout: floa
 
 
 def _routes(parts: Parts, idle_timeout: float) -> list[Route | Mount]:
-    guard = parts.limits.guard
+    guard, gate = parts.limits.guard, Gate(parts.access)
+    asks = gate.asks
     upload, download, files = Upload(parts.store, idle_timeout), Download(parts.store), Files(parts.store)
     service = Service(parts.statistics, parts.readiness)
+    metrics, page = guard("api", asks("admin", service.metrics)), guard("api", asks(None, service.page))
     return [
         # In the order in which they are tried: what is asked for most often is first.
         Route(
             "/api/files/{id}",
-            by_method({"GET": guard("download", download.by_id), "DELETE": guard("api", files.delete)}),
+            by_method(
+                {
+                    "GET": guard("download", asks("read", download.by_id)),
+                    "DELETE": guard("api", asks("delete", files.delete)),
+                }
+            ),
             methods=["GET", "DELETE"],
         ),
-        Route("/api/upload", guard("upload", upload.endpoint), methods=["POST"]),
-        Route("/api/files", guard("api", files.list_files), methods=["GET"]),
-        Route("/api/files/{id}/info", guard("api", files.info), methods=["GET"]),
-        Route("/api/files/{id}/manifest", guard("api", files.manifest), methods=["GET"]),
-        Route("/api/content/{id}", guard("download", download.by_content), methods=["GET", "HEAD"]),
-        Route("/api/stats", guard("api", service.stats), methods=["GET"]),
+        Route("/api/upload", guard("upload", asks("write", upload.endpoint)), methods=["POST"]),
+        Route("/api/files", guard("api", asks("list", files.list_files)), methods=["GET"]),
+        Route("/api/files/{id}/info", guard("api", asks("read", files.info)), methods=["GET"]),
+        Route("/api/files/{id}/manifest", guard("api", asks("read", files.manifest)), methods=["GET"]),
+        Route("/api/content/{id}", guard("download", asks("read", download.by_content)), methods=["GET", "HEAD"]),
+        Route("/api/stats", guard("api", asks("admin", service.stats)), methods=["GET"]),
         Route("/health", service.health, methods=["GET"]),
         Route("/ready", service.ready, methods=["GET"]),
-        Route("/metrics", service.metrics, methods=["GET"]),
+        Route("/metrics", gate.if_closed(metrics, service.metrics), methods=["GET"]),
         Route("/openapi.json", service.openapi, methods=["GET"]),
-        Route("/", service.page, methods=["GET"]),
+        Route("/", gate.if_closed(page, service.page), methods=["GET"]),
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from app.api.callers import caller_of
 from app.errors import MiniS3Error, PreconditionFailed
 from app.http.conditions import Verdict, check, range_applies
 from app.http.disposition import attachment
@@ -29,11 +30,14 @@ class Download:
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    def _seen(self, request: Request) -> Store:
+        return self._store.seen_by(caller_of(request))
+
     async def by_id(self, request: Request) -> Response:
-        return await self._answer(request, await self._store.file(request.path_params["id"]))
+        return await self._answer(request, await self._seen(request).file(request.path_params["id"]))
 
     async def by_content(self, request: Request) -> Response:
-        return await self._answer(request, await self._store.content(request.path_params["id"]))
+        return await self._answer(request, await self._seen(request).content(request.path_params["id"]))
 
     async def _answer(self, request: Request, file: File) -> Response:
         etag = f'"{file.content_id}"'

@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from app.api.callers import caller_of
 from app.api.views import info_view, listing_view, manifest_view
 from app.errors import BadRequest
 from app.models.files import Cursor
@@ -17,22 +18,25 @@ class Files:
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    def _seen(self, request: Request) -> Store:
+        return self._store.seen_by(caller_of(request))
+
     async def list_files(self, request: Request) -> Response:
         query = request.query_params
         limit = _number(request, "limit", 100, 1, _MOST)
         after = Cursor.parse(query["after"]) if query.get("after") else None
-        return JSONResponse(listing_view(await self._store.list_files(limit, after, query.get("name", ""))))
+        return JSONResponse(listing_view(await self._seen(request).list_files(limit, after, query.get("name", ""))))
 
     async def info(self, request: Request) -> Response:
-        return JSONResponse(info_view(await self._store.info(request.path_params["id"])))
+        return JSONResponse(info_view(await self._seen(request).info(request.path_params["id"])))
 
     async def manifest(self, request: Request) -> Response:
         after = _number(request, "after", 0, 0, 1 << 53)
         limit = _number(request, "limit", _MOST, 1, _MOST)
-        return JSONResponse(manifest_view(await self._store.manifest(request.path_params["id"], after, limit)))
+        return JSONResponse(manifest_view(await self._seen(request).manifest(request.path_params["id"], after, limit)))
 
     async def delete(self, request: Request) -> Response:
-        await self._store.delete(request.path_params["id"])
+        await self._seen(request).delete(request.path_params["id"])
         return Response(status_code=204)
 
 

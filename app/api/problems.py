@@ -13,6 +13,8 @@ from app.errors import MiniS3Error
 
 _STATUS: dict[type[MiniS3Error], int] = {
     errors.BadRequest: 400,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.UploadStalled: 408,
     errors.PreconditionFailed: 412,
@@ -33,6 +35,11 @@ _CODES = {
 }
 
 
+_CHALLENGES = ('Basic realm="Mini-S3", charset="UTF-8"', 'Bearer realm="Mini-S3"')
+"""What an answer 401 asks for (RFC 9110, section 11.6.1). Each is a header of its own: not every client finds the
+second one in a list."""
+
+
 def problem(request: Request, error: MiniS3Error) -> Response:
     """The answer to an error that was raised on purpose; any other kind of it is a fault of ours."""
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
@@ -41,7 +48,11 @@ def problem(request: Request, error: MiniS3Error) -> Response:
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, errors.RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"
-    return document(request, status, error.code, error.message, headers)
+    answer = document(request, status, error.code, error.message, headers)
+    if isinstance(error, errors.Unauthenticated):
+        for challenge in _CHALLENGES:
+            answer.headers.append("WWW-Authenticate", challenge)
+    return answer
 
 
 async def on_error(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from app.api.bodies import body_pieces
+from app.api.callers import caller_of
 from app.api.views import file_view
 from app.logs import get_logger
 from app.store.store import Store
@@ -21,12 +22,13 @@ class Upload:
         self._idle_timeout = idle_timeout
 
     async def endpoint(self, request: Request) -> Response:
+        store = self._store.seen_by(caller_of(request))
         form = FormParser(request.headers.get("content-type"))
         try:
-            async with self._store.upload() as ingest:
+            async with store.upload() as ingest:
                 async for piece in body_pieces(request.receive, self._idle_timeout):
                     for event in form.feed(piece):
-                        await _take(event, ingest)
+                        await _take(event, ingest, store)
                 form.finish()
                 receipt = await ingest.commit()
         except ClientDisconnect:
@@ -35,11 +37,12 @@ class Upload:
         return _created(receipt)
 
 
-async def _take(event: Event, ingest: Ingest) -> None:
+async def _take(event: Event, ingest: Ingest, store: Store) -> None:
     match event:
         case FileData(data):
             await ingest.write(data)
         case FileBegin(name, content_type):
+            store.may_name(name)
             await ingest.begin_file(name, content_type)
         case _:
             await ingest.end_file()

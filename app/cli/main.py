@@ -20,6 +20,7 @@ class _Commands(click.Group):
     LATE: ClassVar = {
         "check": "app.cli.upkeep",
         "gc": "app.cli.upkeep",
+        "key": "app.cli.key",
         "node": "app.cli.node",
         "usage": "app.cli.upkeep",
     }

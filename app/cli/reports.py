@@ -137,7 +137,7 @@ def usage_lines(groups: Sequence[Group], total: Group) -> list[str]:
     rows = [("FILES", "LOGICAL", "UNIQUE", "SHARED", "PREFIX")]
     rows += [_row(group, group.prefix or "(no folder)") for group in groups]
     rows.append(_row(total, "in all"))
-    return _columns(rows, left=0)
+    return columns(rows, left=0)
 
 
 def _row(group: Group, name: str) -> tuple[str, str, str, str, str]:
@@ -182,7 +182,7 @@ def node_lines(rows: Sequence[NodeRow]) -> list[str]:
         )
         for row in rows
     ]
-    return _columns(cells, left=3)
+    return columns(cells, left=3)
 
 
 def _answer(health: Health | None) -> str:
@@ -208,7 +208,7 @@ def node_view(row: NodeRow) -> View:
     }
 
 
-def _columns(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
+def columns(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
     """The cells below each other: the first `left` of each row and the last begin there, the others end there."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     return ["  ".join([*(_padded(row, at, width, left) for at, width in enumerate(widths)), row[-1]]) for row in rows]

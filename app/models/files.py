@@ -48,6 +48,28 @@ class Cursor:
         return cls(created_at, FileId(raw[8:].hex()))
 
 
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """Which files are meant: of one owner, or of all (None), with names that begin so; perhaps only `native` ones,
+    which are in no other bucket."""
+
+    owner: str | None = None
+    prefixes: tuple[str, ...] = ("",)
+    native: bool = False
+
+    @property
+    def condition(self) -> Document:
+        condition: Document = {} if self.owner is None else {"owner": self.owner}
+        if self.native:
+            condition["bucket"] = ""
+        if "" not in self.prefixes:
+            condition["$or"] = [{"name": begins_with(prefix)} for prefix in self.prefixes]
+        return condition
+
+
+EVERYBODY = Whose()
+
+
 class Files:
     """All methods raise DatabaseUnavailable outside a transaction."""
 
@@ -58,7 +80,9 @@ class Files:
     async def create_indexes(self) -> None:
         await self._files.create_index([("createdAt", -1), ("_id", -1)])
         await self._files.create_index([("name", 1), ("createdAt", -1), ("_id", -1)])
-        await self._files.create_index([("contentId", 1)])
+        await self._files.create_index([("owner", 1), ("createdAt", -1), ("_id", -1)])
+        await self._files.create_index([("owner", 1), ("name", 1), ("createdAt", -1), ("_id", -1)])
+        await self._files.create_index([("contentId", 1), ("owner", 1), ("name", 1)])
 
     async def insert(self, files: Iterable[tuple[File, int]], session: Session) -> None:
         """Insert files; those that are objects are that version of it."""
@@ -73,17 +97,18 @@ class Files:
         files = {document["_id"]: read_file(document) for document in documents}
         return [files.get(key) for key in keys]
 
-    async def find_by_content(self, content_id: str) -> File | None:
-        document = await self._files.find_one({"contentId": content_id})
+    async def find_by_content(self, content_id: str, whose: Whose = EVERYBODY) -> File | None:
+        document = await self._files.find_one({"contentId": content_id, **whose.condition})
         return read_file(document) if document else None
 
-    async def newest(self, limit: int, after: Cursor | None, prefix: str) -> list[File]:
+    async def newest(self, limit: int, after: Cursor | None, prefix: str, whose: Whose = EVERYBODY) -> list[File]:
         """Up to `limit` files without their pages, newest first, beginning behind `after`.
 
         With a prefix the server tries both indexes and keeps to the better: a rare prefix is found
-        by name, a common one on the way down the dates.
+        by name, a common one on the way down the dates. Without one there is only one that is good, and the
+        server is not left the choice: for an owner whose files are all that is new, it would take the index of all.
         """
-        query: Document = {**NO_MARKER, **({"name": begins_with(prefix)} if prefix else {})}
+        query: Document = {**NO_MARKER, **whose.condition, **({"name": begins_with(prefix)} if prefix else {})}
         if after:
             query["$or"] = [
                 {"createdAt": {"$lt": after.created_at}},
@@ -91,7 +116,8 @@ class Files:
             ]
             query["createdAt"] = {"$lte": after.created_at}
         order = [("createdAt", -1), ("_id", -1)]
-        documents = await self._files.find(query, fields={"pages": 0}, sort=order, limit=limit)
+        index = None if prefix else [*([("owner", 1)] if whose.owner is not None else []), *order]
+        documents = await self._files.find(query, fields={"pages": 0}, sort=order, limit=limit, index=index)
         return [read_file(document) for document in documents]
 
     async def stream(self, prefix: str = "", session: Session | None = None) -> AsyncIterator[list[File]]:

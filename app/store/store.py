@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
+from copy import copy
 from dataclasses import dataclass
 
 from app.errors import NotFound
 from app.models.catalog import Catalog
 from app.models.chunk import Chunk
 from app.models.chunks import Chunks
-from app.models.files import Cursor, Files
+from app.models.files import Cursor, Files, Whose
+from app.models.keys import Permission
 from app.models.pages import Pages
+from app.store.access import EVERYONE, Caller
 from app.streams.egress import Egress, PlacedChunk
 from app.streams.ingest import Ingest, Stages, open_ingest
 from app.types import Digest, File, Page, PageId
-
-OWNER = "local"
-"""Until there are access keys, everything has one owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,12 @@ class Manifest:
 
 
 class Store:
-    """All calls raise DatabaseUnavailable; those with an id raise NotFound."""
+    """The files of the native API, as one caller sees them: `seen_by` says who. What the server does by itself is
+    done for everyone.
+
+    All calls raise DatabaseUnavailable, and Forbidden where the caller may not; those with an id raise NotFound, also
+    for files of others.
+    """
 
     def __init__(self, stages: Stages, egress: Egress, files: Files, pages: Pages, catalog: Catalog) -> None:
         self._stages = stages
@@ -56,6 +61,12 @@ class Store:
         self._files = files
         self._pages = pages
         self._catalog = catalog
+        self._caller = EVERYONE
+
+    def seen_by(self, caller: Caller) -> Store:
+        seen = copy(self)
+        seen._caller = caller
+        return seen
 
     @property
     def _chunks(self) -> Chunks:
@@ -63,21 +74,43 @@ class Store:
 
     def upload(self) -> AbstractAsyncContextManager[Ingest]:
         """As `open_ingest`."""
-        return open_ingest(self._stages, OWNER)
+        return open_ingest(self._stages, self._caller.owner)
+
+    def may_name(self, name: str) -> None:
+        """Raises Forbidden where the caller may not upload a file of this name."""
+        self._caller.require("write", key=name)
 
     async def file(self, file_id: str) -> File:
-        return _found(await self._files.find(file_id), "There is no file with this id.")
+        return await self._visible(file_id, "read")
+
+    async def _visible(self, file_id: str, permission: Permission) -> File:
+        file = await self._files.find(file_id)
+        if file is None or not self._caller.sees(file.owner):
+            raise NotFound("There is no file with this id.")
+        self._caller.require(permission, *_place(file))
+        return file
 
     async def content(self, content_id: str) -> File:
-        """A file with this content; which, if several have it, is left open."""
-        return _found(await self._files.find_by_content(content_id), "No file has this content.")
+        """A file with this content that the caller may read; which, if several have it, is left open."""
+        prefixes = self._caller.prefixes_in("")
+        file = await self._files.find_by_content(content_id, self._whose(prefixes)) if prefixes else None
+        if file is None:
+            raise NotFound("No file has this content.")
+        self._caller.require("read", *_place(file))
+        return file
+
+    def _whose(self, prefixes: tuple[str, ...]) -> Whose:
+        """The files with such names that the caller sees. Who is limited to some sees none of other buckets here."""
+        owner = None if self._caller.sees_all else self._caller.owner
+        return Whose(owner, prefixes, native=bool(self._caller.scopes))
 
     def read(self, file: File, start: int, stop: int) -> AsyncGenerator[memoryview, None]:
         """As `Egress.read`."""
         return self._egress.read(file, start, stop)
 
     async def list_files(self, limit: int, after: Cursor | None, prefix: str) -> Listing:
-        files = await self._files.newest(limit + 1, after, prefix)
+        self._caller.require("list", key=prefix)
+        files = await self._files.newest(limit + 1, after, prefix, self._whose(("",)))
         last = files[limit - 1] if len(files) > limit else None
         return Listing(files[:limit], Cursor(last.created_at, last.id) if last else None)
 
@@ -115,10 +148,12 @@ class Store:
         return Manifest(file, chunks, following if chunks and following < total else None)
 
     async def delete(self, file_id: str) -> None:
-        _found(await self._catalog.delete_file(file_id), "There is no file with this id.")
+        if not self._caller.is_root:
+            await self._visible(file_id, "delete")
+        if await self._catalog.delete_file(file_id) is None:
+            raise NotFound("There is no file with this id.")
 
 
-def _found(file: File | None, otherwise: str) -> File:
-    if file is None:
-        raise NotFound(otherwise)
-    return file
+def _place(file: File) -> tuple[str, str]:
+    """What scopes of keys know the file by: its bucket, and its key there or, where it is native, its name."""
+    return (file.entry.bucket, file.entry.key) if file.entry else ("", file.name)

@@ -140,7 +140,7 @@ def alive(pid: int) -> bool:
     return state not in "ZX"
 
 
-def test_one_line_is_printed_and_no_more(databases: Databases, tmp_path: Path) -> None:
+def test_two_lines_are_printed_and_no_more(databases: Databases, tmp_path: Path) -> None:
     with databases.fresh() as name:
         words = ["--port", "0", "--data-dir", str(tmp_path), "--mongo-database", name]
         process = subprocess.Popen(
@@ -150,7 +150,8 @@ def test_one_line_is_printed_and_no_more(databases: Databases, tmp_path: Path) -
             text=True,
         )
         assert process.stdout is not None
-        line = process.stdout.readline()
+        line, warning = process.stdout.readline(), process.stdout.readline()
+        assert warning.startswith("There are no access keys: everybody on this machine may do everything.")
         url = line.removeprefix("Mini-S3 is listening on ").removesuffix("\n")
         assert httpx.get(f"{url}/health", trust_env=False).status_code == 200
         assert url.startswith("http://127.0.0.1:")

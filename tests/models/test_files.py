@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from app.errors import BadRequest
 from app.models.database import Database, open_database
-from app.models.files import Cursor, Files, new_file_id
+from app.models.files import Cursor, Files, Whose, new_file_id
 from app.models.meta import prepare
 from app.types import File, FileId
 from tests.models.builders import file_of, page_of
@@ -30,9 +30,9 @@ async def insert(database: Database, *files: File) -> None:
     await database.transaction(lambda session: Files(database).insert([(file, 0) for file in files], session))
 
 
-def dated(name: str, at: datetime) -> File:
+def dated(name: str, at: datetime, owner: str = "local") -> File:
     file = file_of(page_of(1), name=name)
-    return File(file.id, name, file.size, file.content_type, file.content_id, at, file.owner, file.pages)
+    return File(file.id, name, file.size, file.content_type, file.content_id, at, owner, file.pages)
 
 
 async def test_a_file_is_read_as_it_was_written(database: Database) -> None:
@@ -116,6 +116,36 @@ async def test_listing_by_prefix_goes_by_an_index(databases: Databases) -> None:
             (query,) = queries
             assert "IXSCAN { name: 1" in query["planSummary"]
             assert query["docsExamined"] <= 4
+
+
+async def test_of_one_owner_only_his_files_are_looked_at(databases: Databases) -> None:
+    """Whoever asked before: for an owner of all that is new, the index of all files would do as well, and the server
+    remembers what did well."""
+    with databases.fresh() as name:
+        async with open_database(databases.mongo_url, name) as database:
+            await prepare(database)
+            others = [dated(f"{number % 7}/x", NOON + timedelta(seconds=number), "many") for number in range(1500)]
+            own = [dated(f"{number % 7}/x", NOON - timedelta(seconds=number), "few") for number in range(28)]
+            await insert(database, *others, *own)
+            files, newest = Files(database), list(own)
+            for _ in range(3):
+                assert len(await files.newest(5, None, "", "many")) == 5
+                assert len(await files.newest(5, None, "3/", "many")) == 5
+            with profiled(databases, name) as queries:
+                listed = await files.newest(5, None, "", "few")
+                assert [file.id for file in listed] == [file.id for file in newest[:5]]
+                after = Cursor(listed[-1].created_at, listed[-1].id)
+                assert [file.id for file in await files.newest(5, after, "", "few")] == [file.id for file in own[5:10]]
+                assert len(await files.newest(5, None, "3/", "few")) == 4
+                assert await files.newest(5, None, "", "none") == await files.newest(5, None, "3/", "none") == []
+                found = await files.find_by_content("0" * 64, Whose("few", ("3/", "4/")))
+                assert found is not None
+                assert found.name in ("3/x", "4/x")
+                assert await files.find_by_content("0" * 64, Whose("few", ("8/",))) is None
+            assert len(queries) == 7
+            for query in queries:
+                assert "COLLSCAN" not in query["planSummary"]
+                assert query["docsExamined"] <= 60, query
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,16 @@ def test_every_component_is_used(api: dict[str, Any]) -> None:
     text = json.dumps(api)
     for kind, parts in api["components"].items():
         for name in parts:
-            assert f'"#/components/{kind}/{name}"' in text, f"{kind}/{name}"
+            used = f'{{"{name}": []}}' if kind == "securitySchemes" else f'"#/components/{kind}/{name}"'
+            assert used in text, f"{kind}/{name}"
+
+
+def test_every_call_says_whether_it_needs_a_key(api: dict[str, Any]) -> None:
+    assert api["security"] == [{"basic": []}, {"bearer": []}, {}]
+    for name, operation in _operations(api):
+        free = name in ("GET /health", "GET /ready", "GET /openapi.json")
+        assert operation.get("security") == ([] if free else None), name
+        assert ("401" in operation["responses"]) != free, name
 
 
 def test_the_examples_are_what_their_schemas_say(api: dict[str, Any]) -> None:
@@ -371,6 +380,7 @@ def test_the_settings_of_the_composition_are_accepted(
     app = compose["services"]["app"]
     assert deployed.workers == 2
     assert deployed.host == "0.0.0.0"
+    assert deployed.auth, "without a key it would not start there"
     assert app["ports"] == [f"{deployed.port}:{deployed.port}"]
     assert urlsplit(deployed.redis_url).hostname in compose["services"]
     (mount,) = (Path(volume.split(":")[1]) for volume in app["volumes"])

@@ -62,10 +62,13 @@ class Collection:
         fields: Document | None = None,
         sort: Sequence[tuple[str, int]] | None = None,
         limit: int = 0,
+        index: Sequence[tuple[str, int]] | None = None,
         session: Session | None = None,
     ) -> list[Document]:
+        """`index` is the one to go by; without it the server chooses."""
+        plan = _plan(query) if index is None else {"hint": index}
         with translated(session):
-            cursor = self._collection.find(query, fields, sort=sort, limit=limit, session=session, **_plan(query))
+            cursor = self._collection.find(query, fields, sort=sort, limit=limit, session=session, **plan)
             return cast("list[Document]", await cursor.to_list(None))
 
     async def stream(
