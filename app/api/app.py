@@ -17,8 +17,8 @@ from app.api.download import Download
 from app.api.files import Files
 from app.api.limits import RateLimits
 from app.api.methods import by_method
-from app.api.middleware import Linger, RequestContext
 from app.api.problems import on_error, on_fault, on_http_exception
+from app.api.security import surrounded
 from app.api.service import HERE, Service
 from app.api.upload import Upload
 from app.errors import MiniS3Error
@@ -26,6 +26,7 @@ from app.store.access import Access
 from app.store.readiness import Readiness
 from app.store.stats import Statistics
 from app.store.store import Store
+from app.web.context import Linger, RequestContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def build_api(parts: Parts, *, cors_origins: tuple[str, ...], idle_timeout: floa
         middleware=_cors(cors_origins),
         exception_handlers={MiniS3Error: on_error, HTTPException: on_http_exception, Exception: on_fault},
     )
-    return RequestContext(Linger(app))
+    return RequestContext(Linger(app), surrounded)
 
 
 def _routes(parts: Parts, idle_timeout: float) -> list[Route | Mount]:

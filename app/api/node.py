@@ -34,11 +34,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from app.api.bodies import body_pieces
 from app.api.gate import Authorized, Crowd
 from app.api.methods import by_method
-from app.api.middleware import Linger, RequestContext
 from app.api.problems import document, on_error, on_fault, on_http_exception
+from app.api.security import surrounded
 from app.errors import BadRequest, BlobDamaged, BlobMissing, ConfigError, MiniS3Error, NodeError, NodeFull
 from app.http.digest import HEADER as DIGEST
 from app.http.digest import parse_content_digest
@@ -47,6 +46,8 @@ from app.nodes.base import Node, Site, fresh
 from app.nodes.wire import MOST_NAMES, NODE, format_listing, format_space
 from app.streams.buffers import Loans
 from app.types import CHUNK_SIZE, Blob
+from app.web.bodies import body_pieces
+from app.web.context import Linger, RequestContext
 
 log = get_logger(__name__)
 
@@ -98,7 +99,7 @@ def build_node_api(site: Site, node: Node, token: str) -> ASGIApp:
         },
     )
     app.router.redirect_slashes = False
-    return RequestContext(Linger(Authorized(Crowd(app, _AT_ONCE), token)))
+    return RequestContext(Linger(Authorized(Crowd(app, _AT_ONCE), token)), surrounded)
 
 
 class _Calls:

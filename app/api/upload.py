@@ -5,13 +5,13 @@ from __future__ import annotations
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from app.api.bodies import body_pieces
 from app.api.callers import caller_of
 from app.api.views import file_view
 from app.logs import get_logger
 from app.store.store import Store
 from app.streams.ingest import Ingest, Receipt
 from app.streams.multipart import Event, FileBegin, FileData, FormParser
+from app.web.bodies import body_pieces
 
 log = get_logger(__name__)
 

@@ -6,7 +6,8 @@ import asyncio
 
 from starlette.types import Message, Receive, Scope, Send
 
-from app.api.middleware import RequestContext
+from app.api.security import surrounded
+from app.web.context import RequestContext
 
 SCOPE = {"type": "http", "method": "GET", "path": "/", "headers": []}
 
@@ -28,7 +29,7 @@ def answers(headers: list[tuple[bytes, bytes]], times: int = 1) -> list[list[tup
 
     async def run() -> None:
         for _ in range(times):
-            await RequestContext(app)(dict(SCOPE), receive, send)
+            await RequestContext(app, surrounded)(dict(SCOPE), receive, send)
 
     asyncio.run(run())
     return [start["headers"] for start in starts]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,29 +16,6 @@ from app.metrics import BYTES_IN, BYTES_OUT, note_request
 
 log = get_logger(__name__)
 
-_SECURITY = {
-    # As Helmet sets them, but for `upgrade-insecure-requests`: a server that is reached over plain
-    # HTTP in a local network would then serve a page without its own script.
-    "Content-Security-Policy": (
-        "default-src 'self';base-uri 'self';font-src 'self' https: data:;form-action 'self';frame-ancestors 'self';"
-        "img-src 'self' data:;object-src 'none';script-src 'self';script-src-attr 'none';"
-        "style-src 'self' https: 'unsafe-inline'"
-    ),
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Origin-Agent-Cluster": "?1",
-    "Referrer-Policy": "no-referrer",
-    "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
-    "X-Content-Type-Options": "nosniff",
-    "X-DNS-Prefetch-Control": "off",
-    "X-Download-Options": "noopen",
-    "X-Frame-Options": "SAMEORIGIN",
-    "X-Permitted-Cross-Domain-Policies": "none",
-    "X-XSS-Protection": "0",
-}
-_SECURITY_HEADERS = [(name.lower().encode(), value.encode()) for name, value in _SECURITY.items()]
-_SECURITY_NAMES = frozenset(name for name, _ in _SECURITY_HEADERS)
-
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 
 _LINGER = 10.0
@@ -46,11 +23,19 @@ _LINGER_IDLE = 2.0
 """Seconds for which an unread body is swallowed after the answer, in all and without a byte."""
 
 
-class RequestContext:
-    """Gives each request an id, security headers, a line in the log, and its place in the metrics."""
+Surround = Callable[[Iterable[tuple[bytes, bytes]], str], list[tuple[bytes, bytes]]]
+"""Adds what every answer has to its headers, for the request that bears this id."""
 
-    def __init__(self, app: ASGIApp) -> None:
+
+class RequestContext:
+    """Gives each request an id, an answer's common headers, a line in the log, and its place in the metrics.
+
+    There it is known by the template of its route, or by what stands in the scope as its `operation`.
+    """
+
+    def __init__(self, app: ASGIApp, surround: Surround) -> None:
         self._app = app
+        self._surround = surround
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -71,7 +56,7 @@ class RequestContext:
             nonlocal status, sent, answered
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = _surrounded(message.get("headers", ()), request_id)
+                message["headers"] = self._surround(message.get("headers", ()), request_id)
             else:
                 sent += len(message.get("body", b""))
             await send(message)
@@ -90,18 +75,9 @@ class RequestContext:
                 _note(scope, status, received, sent, perf_counter() - started)
 
 
-def _surrounded(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
-    """An answer's headers with ours behind them; of the security headers it may have set its own."""
-    own = {name for name, _ in headers}
-    security: Iterable[tuple[bytes, bytes]] = _SECURITY_HEADERS
-    if not own.isdisjoint(_SECURITY_NAMES):
-        security = (header for header in _SECURITY_HEADERS if header[0] not in own)
-    return [*headers, (b"x-request-id", request_id.encode()), *security]
-
-
 def _note(scope: Scope, status: int, received: int, sent: int, seconds: float) -> None:
     route = scope.get("route")
-    template = getattr(route, "path", "other") if isinstance(route, BaseRoute) else "other"
+    template = getattr(route, "path", "other") if isinstance(route, BaseRoute) else scope.get("operation", "other")
     method = scope["method"] if scope["method"] in _METHODS else "other"
     note_request(method, template, status, seconds)
     if received:
