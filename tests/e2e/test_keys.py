@@ -104,7 +104,7 @@ def test_a_pair_goes_as_basic_or_bearer(keyed: Keyed) -> None:
     for header in (
         "",
         "Basic",
-        "Bearer ",
+        "Bearer",
         f"Basic {pair}",
         f"Bearer {encoded}",
         f"Token {pair}",
