@@ -7,7 +7,6 @@ Authorization: Bearer ACCESS_KEY:SECRET            the same in clear, where Basi
 from __future__ import annotations
 
 import base64
-import binascii
 import functools
 
 from starlette.requests import Request
@@ -74,7 +73,7 @@ def parse_authorization(header: str) -> tuple[str, str]:
                 pair = rest.strip().encode("latin-1").decode()
             case _:
                 pair = ""
-    except (binascii.Error, UnicodeError):
+    except ValueError:
         pair = ""
     access_key, colon, secret = pair.partition(":")
     if not (access_key and colon and secret):

@@ -104,7 +104,7 @@ def test_a_pair_goes_as_basic_or_bearer(keyed: Keyed) -> None:
     for header in (
         "",
         "Basic",
-        "Bearer ",
+        "Bearer",
         f"Basic {pair}",
         f"Bearer {encoded}",
         f"Token {pair}",
@@ -323,12 +323,10 @@ def test_another_master_key_or_none_is_told(keyed: Keyed, tmp_path: Path) -> Non
     assert (refused.returncode, "the master key is not the one" in refused.stderr) == (2, True)
 
 
-def test_a_server_with_another_master_key_does_not_start(
-    keyed: Keyed, start_server: StartServer, tmp_path: Path
-) -> None:
+def test_a_server_with_another_master_key_does_not_start(keyed: Keyed, start_server: StartServer) -> None:
     keyed.make()
     with pytest.raises(RuntimeError, match="the master key is not the one"):
-        start_server(mongo_database=keyed.server.mongo_database, nodes=tmp_path / "other")
+        start_server(mongo_database=keyed.server.mongo_database, nodes=keyed.server.data_dir / "nodes" / "node1")
 
 
 # Where secrets are not
@@ -382,8 +380,9 @@ def test_an_open_server_says_so_and_closes_with_the_first_key(start_server: Star
     done = command("key", "create", *keyed.with_master)
     assert "It is the first key of the store" in done.stdout
     key, secret = (line.partition(": ")[2] for line in done.stdout.splitlines()[:2])
+    eventually(lambda: len(server.events("access keys are asked for from now on")) == 2)
     for path in ("/api/files", "/metrics", "/", "/api/stats"):
-        eventually(lambda path=path: [server.client.get(path).status_code for _ in range(4)] == [401] * 4)
+        assert server.client.get(path).status_code == 401
     with keyed.client((key, secret)) as client:
         assert client.get(f"/api/files/{stored}").content == b"before"
     assert command("key", "delete", key, *keyed.where).returncode == 0
@@ -418,3 +417,12 @@ def test_a_local_name_is_local(start_server: StartServer) -> None:
 def test_commands_on_the_database_need_no_key(keyed: Keyed) -> None:
     assert result_of("check", *keyed.with_master)["clean"]
     assert command("gc", *keyed.with_master).returncode == 0
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/api/files"])
+def test_guesses_are_limited(start_server: StartServer, path: str) -> None:
+    # A Redis of its own: limits outlive a server, and other tests call from the same address.
+    server = start_server(auth="yes", redis_url="", rate_api="3/hour")
+    guesses = [server.client.get(path, auth=("the-root", f"guess {number}")).status_code for number in range(5)]
+    assert guesses == [401, 401, 401, 429, 429]
+    assert server.client.get("/ready").status_code == 200

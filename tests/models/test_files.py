@@ -6,6 +6,7 @@ import base64
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,7 +18,7 @@ from app.errors import BadRequest
 from app.models.database import Database, open_database
 from app.models.files import Cursor, Files, Whose, new_file_id
 from app.models.meta import prepare
-from app.types import File, FileId
+from app.types import ContentId, File, FileId
 from tests.models.builders import file_of, page_of
 from tests.support import Databases
 
@@ -119,33 +120,56 @@ async def test_listing_by_prefix_goes_by_an_index(databases: Databases) -> None:
 
 
 async def test_of_one_owner_only_his_files_are_looked_at(databases: Databases) -> None:
-    """Whoever asked before: for an owner of all that is new, the index of all files would do as well, and the server
-    remembers what did well."""
+    """Also where the index of all files would do as well for the first who asks: the server remembers what did well,
+    and would take it for others."""
     with databases.fresh() as name:
         async with open_database(databases.mongo_url, name) as database:
             await prepare(database)
             others = [dated(f"{number % 7}/x", NOON + timedelta(seconds=number), "many") for number in range(1500)]
             own = [dated(f"{number % 7}/x", NOON - timedelta(seconds=number), "few") for number in range(28)]
-            await insert(database, *others, *own)
-            files, newest = Files(database), list(own)
-            for _ in range(3):
-                assert len(await files.newest(5, None, "", "many")) == 5
-                assert len(await files.newest(5, None, "3/", "many")) == 5
+            rare = [dated("rare/x", NOON - timedelta(days=1), owner) for owner in ("many", "many", "few")]
+            await insert(database, *others, *own, *rare)
+            files = Files(database)
             with profiled(databases, name) as queries:
+                for _ in range(3):
+                    assert len(await files.newest(5, None, "", "many")) == 5
+                    assert len(await files.newest(5, None, "3/", "many")) == 5
                 listed = await files.newest(5, None, "", "few")
-                assert [file.id for file in listed] == [file.id for file in newest[:5]]
                 after = Cursor(listed[-1].created_at, listed[-1].id)
-                assert [file.id for file in await files.newest(5, after, "", "few")] == [file.id for file in own[5:10]]
+                listed += await files.newest(5, after, "", "few")
+                assert [file.id for file in listed] == [file.id for file in own[:10]]
                 assert len(await files.newest(5, None, "3/", "few")) == 4
                 assert await files.newest(5, None, "", "none") == await files.newest(5, None, "3/", "none") == []
-                found = await files.find_by_content("0" * 64, Whose("few", ("3/", "4/")))
-                assert found is not None
-                assert found.name in ("3/x", "4/x")
-                assert await files.find_by_content("0" * 64, Whose("few", ("8/",))) is None
-            assert len(queries) == 7
+            assert len(queries) == 11
             for query in queries:
-                assert "COLLSCAN" not in query["planSummary"]
-                assert query["docsExamined"] <= 60, query
+                assert "owner: 1" in query["planSummary"]
+                assert query["docsExamined"] <= 40
+            with profiled(databases, name) as queries:
+                assert len(await files.newest(5, None, "rare/", "many")) == 2
+            assert queries[-1]["docsExamined"] == 2
+
+
+async def test_a_content_is_found_among_the_files_that_are_meant(databases: Databases) -> None:
+    with databases.fresh() as name:
+        async with open_database(databases.mongo_url, name) as database:
+            await prepare(database)
+            others = [dated(f"{number % 7}/x", NOON, "many") for number in range(700)]
+            own = [
+                replace(dated(f"{number % 7}/x", NOON, "few"), content_id=ContentId("2" * 64)) for number in range(700)
+            ]
+            await insert(database, *others, *own, dated("3/x", NOON, "few"))
+            files, content_id = Files(database), others[0].content_id
+            with profiled(databases, name) as queries:
+                found = await files.find_by_content(content_id, Whose("few", ("2/", "3/")))
+                assert found is not None
+                assert (found.owner, found.name) == ("few", "3/x")
+                assert await files.find_by_content(content_id, Whose("few", ("2/", "4/"))) is None
+                assert await files.find_by_content(content_id, Whose("none")) is None
+                assert await files.find_by_content("1" * 64, Whose("few")) is None
+                assert await files.find_by_content(content_id, Whose(None, ("3/",))) is not None
+            assert len(queries) == 5
+            for query in queries:
+                assert query["docsExamined"] <= 1
 
 
 @pytest.mark.parametrize(
