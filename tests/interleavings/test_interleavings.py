@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis.errors import FlakyFailure
 
 from app.errors import Damaged
@@ -75,8 +75,9 @@ def explore(mongo_url: str, small: None) -> Iterator[Explore]:
         try:
             runner.run(prepare(database))
 
-            def explored(effort: settings, *redundancies: Redundancy) -> None:
+            def explored(effort: settings, *redundancies: Redundancy, start: int | None = None) -> None:
                 @effort
+                @(seed(start) if start is not None else lambda test: test)
                 @given(plans, schedules)
                 def all_of_it(plan: Plan, schedule: Schedule) -> None:
                     runner.run(run(House(database, hasher, *redundancies), plan, schedule))
@@ -100,9 +101,13 @@ def test_nor_where_each_chunk_is_cut_into_shards(explore: Explore) -> None:
     explore(settings(EFFORT, max_examples=RUNS // 2), Redundancy(2, 1), Redundancy(1, 1))
 
 
+SEEDS = {"R1": 4, "R2": 4, "R3": 3, "R4": 3, "R5": 2, "R8": 1}
+"""Those that come upon the damage soon, within 150 interleavings; others take up to 700."""
+
+
 @pytest.mark.parametrize("rule", MUTANTS)
 def test_each_rule_is_needed(explore: Explore, monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
     MUTANTS[rule](monkeypatch)
     # Flaky: it was caught, and not once more, for a task came to its point a moment later.
     with pytest.raises((AssertionError, Damaged, FlakyFailure)):
-        explore(settings(EFFORT, max_examples=2000, derandomize=True, phases=[Phase.generate]))
+        explore(settings(EFFORT, max_examples=2000, phases=[Phase.generate]), start=SEEDS[rule])
