@@ -149,6 +149,14 @@ _CODES: Mapping[type[MiniS3Error], str] = {
     errors.NotMultipart: "RequestIsNotMultiPartContent",
     errors.TooLarge: "EntityTooLarge",
     errors.NotFound: "NoSuchKey",
+    errors.NoSuchBucket: "NoSuchBucket",
+    errors.NoSuchVersion: "NoSuchVersion",
+    errors.NoSuchUpload: "NoSuchUpload",
+    errors.BucketExists: "BucketAlreadyExists",
+    errors.BucketNotEmpty: "BucketNotEmpty",
+    errors.InvalidPart: "InvalidPart",
+    errors.Forbidden: "AccessDenied",
+    errors.Unauthenticated: "AccessDenied",
     errors.PreconditionFailed: "PreconditionFailed",
     errors.RangeNotSatisfiable: "InvalidRange",
     errors.RateLimited: "SlowDown",
@@ -170,6 +178,8 @@ def as_s3(error: MiniS3Error) -> S3Error:
     if isinstance(error, errors.RangeNotSatisfiable):
         answer.details["ActualObjectSize"] = str(error.size)
         answer.headers["content-range"] = f"bytes */{error.size}"
+    if isinstance(error, errors.NoSuchKey) and error.marker:
+        answer.headers |= {"x-amz-delete-marker": "true", "x-amz-version-id": error.marker}
     if isinstance(error, errors.RateLimited | errors.Unavailable):
         answer.headers["retry-after"] = str(error.retry_after)
     return answer

@@ -1,0 +1,195 @@
+"""The S3 API as an ASGI application: from a request to the operation that it means, by the caller that it is from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.errors import KeyDisabled, KeyExpired, MiniS3Error, UnknownKey
+from app.logs import get_logger
+from app.models.buckets import Bucket
+from app.s3.address import Address, parse_address
+from app.s3.authorize import Authorizer
+from app.s3.body import Body
+from app.s3.dispatch import Dispatch, not_implemented
+from app.s3.errors import S3Error, as_s3
+from app.s3.operations import Operation
+from app.s3.request import Handler, S3Request
+from app.s3.sigkey import ChunkSigner
+from app.s3.sigrequest import SignedRequest, parse_query
+from app.s3.sigv4 import Claim, Payload, anonymous_payload, authorization
+from app.s3.xml import error_document
+from app.store.access import ANONYMOUS, EVERYONE, Access, Caller
+from app.store.buckets import BucketStore
+from app.web.context import Linger, RequestContext
+
+log = get_logger(__name__)
+
+_SERVER_ID = hashlib.sha256(b"mini-s3").hexdigest()
+"""What stands in `x-amz-id-2`: there are no hosts to tell apart."""
+
+_OF_NO_BUCKET = ("CreateBucket", "PreflightBucket", "PreflightObject")
+"""Operations that have a bucket in their address, which need not be there."""
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """`domain` is that below which buckets are hosts, or empty."""
+
+    domain: str
+    region: str
+    idle_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Sender:
+    """Who sends a request, and how its body is written."""
+
+    caller: Caller
+    payload: Payload
+    signer: ChunkSigner | None = None
+
+
+class S3App:
+    def __init__(
+        self,
+        handlers: Mapping[str, Handler],
+        buckets: BucketStore,
+        authorizer: Authorizer,
+        access: Access,
+        settings: S3Settings,
+    ) -> None:
+        self._dispatch = Dispatch(handlers)
+        self._buckets = buckets
+        self._authorizer = authorizer
+        self._access = access
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            response = await self._answer(scope, receive)
+        except ClientDisconnect:
+            log.info("client gone in mid-request")
+            response = Response(status_code=400)
+        except MiniS3Error as error:
+            response = _refusal(as_s3(error), scope)
+        except Exception:
+            log.exception("request failed", path=scope["path"])
+            response = _refusal(S3Error("InternalError", "We encountered an internal error. Please try again."), scope)
+        await response(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+        signed = SignedRequest(scope["method"], _raw_path(scope), scope["query_string"], scope["headers"])
+        headers = _headers(scope["headers"])
+        address = parse_address(headers.get("host", ""), signed.path, self._settings.domain)
+        query = _query(signed.query)
+        operation, handler = self._dispatch.find(signed.method, address.bucket, address.key, query, headers)
+        scope["operation"] = f"s3:{operation.name}"
+        sender = await self._sender(signed)
+        body = Body(receive, headers, sender.payload, sender.signer, self._settings.idle_timeout)
+        bucket = await self._bucket(operation, address)
+        request = S3Request(operation, address.bucket, address.key, query, headers, sender.caller, body, bucket)
+        await self._authorize(request)
+        if handler is None:
+            raise not_implemented(operation)
+        return await handler(request)
+
+    async def _sender(self, request: SignedRequest) -> _Sender:
+        """Raises S3Error where the request is not from whom it says it is."""
+        claim = authorization(request)
+        if self._access.is_open:
+            return _Sender(EVERYONE, claim.payload if claim else anonymous_payload(request))
+        if claim is None:
+            return _Sender(ANONYMOUS, anonymous_payload(request))
+        try:
+            known = await self._access.credentials(claim.access_key)
+        except (UnknownKey, KeyDisabled, KeyExpired) as error:
+            raise S3Error("InvalidAccessKeyId", error.message, AWSAccessKeyId=claim.access_key) from error
+        return _Sender(known.caller, claim.payload, self._verified(claim, known.secrets))
+
+    def _verified(self, claim: Claim, secrets: Iterable[str]) -> ChunkSigner | None:
+        """While a secret is being replaced, two are good."""
+        *others, last = secrets
+        for secret in others:
+            try:
+                return claim.verify(secret, datetime.now(UTC), self._settings.region)
+            except S3Error as error:
+                if error.code != "SignatureDoesNotMatch":
+                    raise
+        return claim.verify(last, datetime.now(UTC), self._settings.region)
+
+    async def _bucket(self, operation: Operation, address: Address) -> Bucket | None:
+        if not address.bucket or operation.name in _OF_NO_BUCKET:
+            return None
+        return await self._buckets.find(address.bucket)
+
+    async def _authorize(self, request: S3Request) -> None:
+        for action in request.operation.actions_for(request.query):
+            if request.found_bucket is None:
+                self._authorizer.on_service(request.caller, action, request.bucket_name)
+            elif request.operation.level == "object":
+                await self._authorizer.on_object(request.caller, action, request.bucket, request.key, request.version)
+            else:
+                prefix = request.parameter("prefix") or ""
+                await self._authorizer.on_bucket(request.caller, action, request.bucket, prefix)
+
+
+def build_s3(
+    handlers: Mapping[str, Handler],
+    buckets: BucketStore,
+    authorizer: Authorizer,
+    access: Access,
+    settings: S3Settings,
+) -> ASGIApp:
+    return RequestContext(Linger(S3App(handlers, buckets, authorizer, access, settings)), _surrounded)
+
+
+def _surrounded(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    return [
+        *headers,
+        (b"x-amz-request-id", request_id.upper().encode()),
+        (b"x-amz-id-2", _SERVER_ID.encode()),
+        (b"server", b"Mini-S3"),
+    ]
+
+
+def _refusal(error: S3Error, scope: Scope) -> Response:
+    content = error_document(error, scope["method"], scope["path"], scope["request_id"].upper(), _SERVER_ID)
+    return Response(content, error.status, error.headers, media_type="application/xml" if content else None)
+
+
+def _raw_path(scope: Scope) -> bytes:
+    """As it was sent: uvicorn leaves the query out of it."""
+    raw: bytes = scope["raw_path"]
+    return raw
+
+
+def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Values in UTF-8, as clients send metadata, or else in Latin-1; those of a repeated header are joined."""
+    headers: dict[str, str] = {}
+    for name, value in raw:
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            text = value.decode("latin-1")
+        known = headers.get(name.decode("latin-1"))
+        headers[name.decode("latin-1")] = text if known is None else f"{known},{text}"
+    return headers
+
+
+def _query(raw: bytes) -> dict[str, list[str]]:
+    query: dict[str, list[str]] = {}
+    try:
+        for name, value in parse_query(raw):
+            query.setdefault(name.decode(), []).append(value.decode())
+    except UnicodeDecodeError:
+        raise S3Error("InvalidURI", "Couldn't parse the specified URI. Its query is to be in UTF-8.") from None
+    return query
