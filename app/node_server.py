@@ -12,7 +12,7 @@ from app.errors import ConfigError
 from app.listening import bind, url_of
 from app.nodes.directory_site import DirectorySite
 from app.nodes.wire import KEPT
-from app.serving import Server, configured
+from app.serving import configured, serve_together
 from app.settings import Settings
 from app.types import NodeId
 
@@ -38,8 +38,8 @@ async def serve_node(
     with closing(bind(settings.host, settings.port)) as listener:
         app = build_node_api(site, node, token)
         started = f"A node of Mini-S3 is listening on {url_of(listener, 'https' if tls else 'http')}"
-        server = Server(configured(app, settings, keep_alive=KEPT, tls=tls), on_started=lambda: say(started))
+        config = configured(app, settings, keep_alive=KEPT, tls=tls)
         try:
-            await server.serve(sockets=[listener])
+            await serve_together([(config, listener)], on_started=lambda: say(started))
         finally:
             await node.close()

@@ -1,8 +1,8 @@
 """One worker: where settings become parts, parts become the API, and the API is served.
 
-The supervisor starts it as `python -m app.server LISTEN REPORT`: two file descriptors, the listening
-socket and a pipe on which the worker says that it is ready, or why it can't be. What it serves is in
-the environment, as `Assignment`.
+The supervisor starts it as `python -m app.server REPORT LISTEN [LISTEN]`: file descriptors, a pipe on which the
+worker says that it is ready, or why it can't be, and the listening sockets, the second one that of the S3 API.
+What it serves is in the environment, as `Assignment`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import ClassVar
 
 from pydantic import BaseModel
@@ -26,6 +27,7 @@ from app.coord.redis_locks import open_redis_locks
 from app.errors import ConfigError, MiniS3Error
 from app.logs import set_up_logs
 from app.metrics import forget_dead_workers
+from app.models.buckets import Buckets
 from app.models.catalog import Catalog
 from app.models.chunks import Chunks
 from app.models.files import Files
@@ -33,18 +35,26 @@ from app.models.keys import Keys
 from app.models.leases import Lease
 from app.models.ledger import Ledger
 from app.models.mending import Mending
+from app.models.objects import Objects
 from app.models.pages import Pages
 from app.models.runs import Runs
+from app.models.sessions import UploadSessions
 from app.models.suspects import Suspects
 from app.models.tallies import Tallies
 from app.models.tasks import Tasks
 from app.parts import open_foundation
-from app.serving import Server, configured, run
+from app.s3.app import S3Settings, build_s3
+from app.s3.authorize import Authorizer
+from app.s3.parts import S3Parts
+from app.serving import configured, run, serve_together
 from app.settings import Settings
-from app.store.access import Access
+from app.store.access import LOCAL, Access
+from app.store.buckets import BucketStore, Naming
 from app.store.credentials import master_key, root_key
+from app.store.objects import ObjectStore
 from app.store.readiness import Readiness
 from app.store.sealing import Sealer
+from app.store.sessions import SessionStore
 from app.store.stats import Statistics
 from app.store.store import Store
 from app.streams.buffers import BufferPool
@@ -75,9 +85,17 @@ class Assignment(BaseModel):
     """Whether only this machine reaches the server: then it may be open."""
 
 
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """What each of the APIs is a face of."""
+
+    api: Parts
+    s3: S3Parts
+
+
 @asynccontextmanager
-async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
-    """Everything that the API needs, opened in order and closed in reverse. Raises ConfigError."""
+async def open_parts(assignment: Assignment) -> AsyncIterator[Faces]:
+    """Everything that the APIs need, opened in order and closed in reverse. Raises ConfigError."""
     settings = assignment.settings
     async with AsyncExitStack() as stack:
         foundation = await stack.enter_async_context(
@@ -129,34 +147,48 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Parts]:
             {"api": settings.rate_api, "upload": settings.rate_upload, "download": settings.rate_download},
             await stack.enter_async_context(open_counts(assignment.redis_url)),
         )
-        egress = Egress(pages, chunks, cluster, hasher, suspicion.note)
-        yield Parts(
-            Store(stages, egress, Files(database), pages, Catalog(database)),
-            statistics,
-            Readiness(cluster, database.ping, ping_redis),
-            limits,
-            access,
+        egress, catalog = Egress(pages, chunks, cluster, hasher, suspicion.note), Catalog(database)
+        objects = ObjectStore(stages, egress, Objects(database), catalog)
+        yield Faces(
+            Parts(
+                Store(stages, egress, Files(database), pages, catalog),
+                statistics,
+                Readiness(cluster, database.ping, ping_redis),
+                limits,
+                access,
+            ),
+            S3Parts(
+                BucketStore(Buckets(database), Naming(settings.uploads_bucket, LOCAL)),
+                objects,
+                SessionStore(stages, UploadSessions(database), pages, catalog),
+                Authorizer(objects),
+                access,
+            ),
         )
 
 
-async def serve(assignment: Assignment, listener: socket.socket, report: int) -> None:
-    """Serve until SIGTERM; running requests then get the time that the settings allow."""
+async def serve(assignment: Assignment, listeners: Sequence[socket.socket], report: int) -> None:
+    """Serve until SIGTERM; running requests then get the time that the settings allow. The listeners are that of
+    the native API and, where there is one, that of the S3 API."""
     settings = assignment.settings
     async with open_parts(assignment) as parts:
-        app = build_api(parts, cors_origins=settings.cors_origins, idle_timeout=settings.idle_timeout)
-        news = OPEN if parts.access.is_open else READY
-        server = Server(configured(app, settings), on_started=lambda: os.write(report, news))
-        await server.serve(sockets=[listener])
+        apps = [
+            build_api(parts.api, cors_origins=settings.cors_origins, idle_timeout=settings.idle_timeout),
+            build_s3(parts.s3, S3Settings(settings.s3_domain, settings.region, settings.idle_timeout)),
+        ]
+        faces = [(configured(app, settings), listener) for app, listener in zip(apps, listeners, strict=False)]
+        news = OPEN if parts.api.access.is_open else READY
+        await serve_together(faces, on_started=lambda: os.write(report, news))
 
 
 def main() -> int:
-    listener, report = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    report, *listeners = map(int, sys.argv[1:])
     assignment = Assignment.model_validate_json(os.environ.pop(Assignment.VARIABLE))
     set_up_logs(assignment.settings.log_level, assignment.settings.log_format, pid=os.getpid())
     forget_dead_workers()
     faults.arm()
     try:
-        run(serve(assignment, listener, report))
+        run(serve(assignment, [socket.socket(fileno=listener) for listener in listeners], report))
     except (ConfigError, MiniS3Error) as error:
         os.write(report, error.message.encode()[:4000])
         return 2

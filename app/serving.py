@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +23,7 @@ KEEP_ALIVE = 5
 """Seconds that a connection may be idle between two requests."""
 
 
-class Server(uvicorn.Server):
+class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, on_started: Callable[[], object]) -> None:
         super().__init__(config)
         self._on_started = on_started
@@ -34,15 +34,34 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals only ask the server to stop; uvicorn would raise them again once it has, and so
-        end the process before its parts are closed."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
+        """Uvicorn would raise signals again once it has stopped, and so end the process before its parts are closed."""
         yield
 
-    def _stop(self) -> None:
-        self.should_exit = True
+
+async def serve_together(
+    faces: Sequence[tuple[uvicorn.Config, socket.socket]], on_started: Callable[[], object]
+) -> None:
+    """Serve each application on its listener until SIGTERM or SIGINT. `on_started` is called once all of them do."""
+    waiting = len(faces)
+
+    def started() -> None:
+        nonlocal waiting
+        waiting -= 1
+        if not waiting:
+            on_started()
+
+    servers = [_Server(config, started) for config, _ in faces]
+
+    def stop() -> None:
+        for server in servers:
+            server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    async with asyncio.TaskGroup() as group:
+        for server, (_, listener) in zip(servers, faces, strict=True):
+            group.create_task(server.serve(sockets=[listener]))
 
 
 def configured(

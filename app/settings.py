@@ -45,7 +45,14 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(3000, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
-    s3_port: int = Field(0, ge=0, le=65535, description="Port of the S3 API; 0: there is none")
+    s3_port: int = Field(
+        -1, ge=-1, le=65535, description="Port of the S3 API, as 9000; 0 takes a free one, -1 means none"
+    )
+    uploads_bucket: str = Field(
+        "uploads",
+        pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$",
+        description="The bucket in which files of the native API are seen by S3",
+    )
     s3_domain: str = Field(
         "",
         pattern=r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*)?$",
@@ -133,7 +140,7 @@ class Settings(BaseSettings):
     @field_validator("s3_port")
     @classmethod
     def _is_a_port_of_its_own(cls, value: int, info: ValidationInfo) -> int:
-        if value and value == info.data.get("port"):
+        if value > 0 and value == info.data.get("port"):
             raise ValueError("must be another one than --port")
         return value
 

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from tempfile import TemporaryDirectory
 
@@ -39,9 +39,11 @@ async def supervise(settings: Settings, say: Callable[[str], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
-        listener = stack.enter_context(bind(settings.host, settings.port))
+        listeners = [stack.enter_context(bind(settings.host, settings.port))]
+        if settings.s3_port >= 0:
+            listeners.append(stack.enter_context(bind(settings.host, settings.s3_port)))
         services = EmbeddedServices(settings)
-        starting = asyncio.ensure_future(_start(settings, services, listener, stack, say))
+        starting = asyncio.ensure_future(_start(settings, services, listeners, stack, say))
         asked_to_stop = asyncio.ensure_future(stopping.wait())
         await asyncio.wait([starting, asked_to_stop], return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
@@ -49,7 +51,9 @@ async def supervise(settings: Settings, say: Callable[[str], None]) -> None:
             await asyncio.wait([starting])
             return
         is_open = starting.result()
-        say(f"Mini-S3 is listening on {url_of(listener)}")
+        say(f"Mini-S3 is listening on {url_of(listeners[0])}")
+        for listener in listeners[1:]:
+            say(f"Its S3 API is listening on {url_of(listener)}")
         if is_open:
             say(_OPEN_MEANS)
         await asked_to_stop
@@ -58,7 +62,7 @@ async def supervise(settings: Settings, say: Callable[[str], None]) -> None:
 async def _start(
     settings: Settings,
     services: EmbeddedServices,
-    listener: socket.socket,
+    listeners: Sequence[socket.socket],
     stack: AsyncExitStack,
     say: Callable[[str], None],
 ) -> bool:
@@ -72,12 +76,13 @@ async def _start(
     metrics = stack.enter_context(TemporaryDirectory(prefix="mini-s3-metrics-", dir=services.runtime_dir))
     reports = [_Report() for _ in range(settings.workers)]
     workers = [
-        Child(_worker(number, settings, services, listener, metrics, report), on_spawn=services.record)
+        Child(_worker(number, settings, services, listeners, metrics, report), on_spawn=services.record)
         for number, report in enumerate(reports, 1)
     ]
 
     async def stop_all() -> None:
-        listener.close()
+        for listener in listeners:
+            listener.close()
         await asyncio.gather(*(worker.stop() for worker in workers))
 
     stack.push_async_callback(stop_all)
@@ -110,22 +115,28 @@ class _Report:
 
 
 def _worker(
-    number: int, settings: Settings, services: EmbeddedServices, listener: socket.socket, metrics: str, report: _Report
+    number: int,
+    settings: Settings,
+    services: EmbeddedServices,
+    listeners: Sequence[socket.socket],
+    metrics: str,
+    report: _Report,
 ) -> Program:
+    descriptors = [report.descriptor, *(listener.fileno() for listener in listeners)]
     assignment = {
         "settings": settings.model_dump(mode="json"),
         "mongo_url": services.mongo_url,
         "mongo_initiate": services.mongo_initiate,
         "redis_url": services.redis_url,
-        "local": is_local(listener),
+        "local": all(map(is_local, listeners)),
     }
     return Program(
         name=f"worker {number}",
-        command=(sys.executable, "-m", "app.server", str(listener.fileno()), str(report.descriptor)),
+        command=(sys.executable, "-m", "app.server", *map(str, descriptors)),
         ready=report.ready,
         stop_patience=settings.shutdown_timeout + _GRACE,
         if_we_die=signal.SIGKILL,
         env={"MINI_S3_ASSIGNMENT": json.dumps(assignment), "PROMETHEUS_MULTIPROC_DIR": metrics},
-        pass_fds=(listener.fileno(), report.descriptor),
+        pass_fds=tuple(descriptors),
         explain=report.explain,
     )

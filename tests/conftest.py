@@ -128,7 +128,7 @@ def open_store(databases: Databases, tmp_path: Path) -> Iterator[OpenStore]:
         @asynccontextmanager
         async def opened(**settings: Any) -> AsyncIterator[Parts]:
             async with open_parts(databases.assignment(name, tmp_path / "data", **settings)) as parts:
-                yield parts
+                yield parts.api
 
         yield opened
 
@@ -142,15 +142,7 @@ def start_server(databases: Databases, tmp_path: Path) -> Iterator[StartServer]:
     with databases.fresh() as name, ExitStack() as stack:
 
         def start(**settings: Any) -> Server:
-            common = {
-                "mongo_url": databases.mongo_url,
-                "mongo_database": name,
-                "redis_url": databases.redis_url,
-                "rate_api": "1000000/minute",
-                "rate_upload": "1000000/minute",
-                "rate_download": "1000000/minute",
-            }
-            server = Server(tmp_path, **(common | settings))
+            server = Server(tmp_path, **(databases.flags(name) | settings))
             stack.callback(server.stop)
             return server
 
@@ -161,15 +153,7 @@ def start_server(databases: Databases, tmp_path: Path) -> Iterator[StartServer]:
 def server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for the tests of a module that neither hurt it nor mind what others stored."""
     with databases.fresh() as name:
-        running_server = Server(
-            tmp_path_factory.mktemp("server"),
-            mongo_url=databases.mongo_url,
-            mongo_database=name,
-            redis_url=databases.redis_url,
-            rate_api="1000000/minute",
-            rate_upload="1000000/minute",
-            rate_download="1000000/minute",
-        )
+        running_server = Server(tmp_path_factory.mktemp("server"), **databases.flags(name))
         try:
             yield running_server
         finally:

@@ -83,6 +83,11 @@ class Databases:
             with self.client() as client:
                 client.drop_database(name)
 
+    def flags(self, name: str) -> dict[str, Any]:
+        """Settings of a server on this database, without limits of rates."""
+        rates = dict.fromkeys(("rate_api", "rate_upload", "rate_download"), "1000000/minute")
+        return {"mongo_url": self.mongo_url, "mongo_database": name, "redis_url": self.redis_url, **rates}
+
     def assignment(self, name: str, data_dir: Path, *, redis: bool = True, **settings: Any) -> Assignment:
         chosen, _ = completed(Settings(data_dir=data_dir, mongo_database=name, **settings))
         return Assignment(
@@ -121,6 +126,10 @@ class Server:
                 raise RuntimeError(f"the server did not start: {self.said} {self.log_text()}")
             self.said.append(self.process.stdout.readline().strip())
         self.url = self.said[-1].rpartition(" ")[2]
+        self.s3_url = ""
+        if "s3_port" in settings:
+            self.said.append(self.process.stdout.readline().strip())
+            self.s3_url = self.said[-1].rpartition(" ")[2]
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
     def log_text(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,18 +15,18 @@ from app.errors import KeyDisabled, KeyExpired, MiniS3Error, UnknownKey
 from app.logs import get_logger
 from app.models.buckets import Bucket
 from app.s3.address import Address, parse_address
-from app.s3.authorize import Authorizer
 from app.s3.body import Body
 from app.s3.dispatch import Dispatch, not_implemented
 from app.s3.errors import S3Error, as_s3
+from app.s3.handlers import handlers
 from app.s3.operations import Operation
-from app.s3.request import Handler, S3Request
+from app.s3.parts import S3Parts
+from app.s3.request import S3Request
 from app.s3.sigkey import ChunkSigner
 from app.s3.sigrequest import SignedRequest, parse_query
 from app.s3.sigv4 import Claim, Payload, anonymous_payload, authorization
 from app.s3.xml import error_document
-from app.store.access import ANONYMOUS, EVERYONE, Access, Caller
-from app.store.buckets import BucketStore
+from app.store.access import ANONYMOUS, EVERYONE, Caller
 from app.web.context import Linger, RequestContext
 
 log = get_logger(__name__)
@@ -57,18 +57,11 @@ class _Sender:
 
 
 class S3App:
-    def __init__(
-        self,
-        handlers: Mapping[str, Handler],
-        buckets: BucketStore,
-        authorizer: Authorizer,
-        access: Access,
-        settings: S3Settings,
-    ) -> None:
-        self._dispatch = Dispatch(handlers)
-        self._buckets = buckets
-        self._authorizer = authorizer
-        self._access = access
+    def __init__(self, parts: S3Parts, settings: S3Settings) -> None:
+        self._dispatch = Dispatch(handlers(parts))
+        self._buckets = parts.buckets
+        self._authorizer = parts.authorizer
+        self._access = parts.access
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,14 +135,8 @@ class S3App:
                 await self._authorizer.on_bucket(request.caller, action, request.bucket, prefix)
 
 
-def build_s3(
-    handlers: Mapping[str, Handler],
-    buckets: BucketStore,
-    authorizer: Authorizer,
-    access: Access,
-    settings: S3Settings,
-) -> ASGIApp:
-    return RequestContext(Linger(S3App(handlers, buckets, authorizer, access, settings)), _surrounded)
+def build_s3(parts: S3Parts, settings: S3Settings) -> ASGIApp:
+    return RequestContext(Linger(S3App(parts, settings)), _surrounded)
 
 
 def _surrounded(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:

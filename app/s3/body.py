@@ -63,9 +63,13 @@ class Body:
         ClientDisconnect, and what `write` raises.
         """
         told = declared(self.headers)
-        wanted = {*kinds, *(["md5"] if told.md5 is not None else [])}
-        wanted |= {told.algorithm.kind} if told.algorithm else set()
-        wanted |= {"sha256"} if self.payload.sha256 is not None else set()
+        wanted: set[Kind] = set(kinds)
+        if told.md5 is not None:
+            wanted.add("md5")
+        if told.algorithm:
+            wanted.add(told.algorithm.kind)
+        if self.payload.sha256 is not None:
+            wanted.add("sha256")
         decoder = self._decoder()
         sums, size = Sums(wanted), 0
         try:

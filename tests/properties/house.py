@@ -63,7 +63,7 @@ class House:
 
     async def open(self) -> None:
         self._stack = AsyncExitStack()
-        self.store = (await self._stack.enter_async_context(open_parts(self._assignment))).store
+        self.store = (await self._stack.enter_async_context(open_parts(self._assignment))).api.store
         self.stages, self.database = self.store._stages, self.store._ledger._database
 
     async def close(self) -> None:

@@ -1,0 +1,13 @@
+"""All operations that are supported, with their handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from app.s3.parts import S3Parts
+from app.s3.request import Handler
+
+
+def handlers(parts: S3Parts) -> Mapping[str, Handler]:  # noqa: ARG001
+    """The handlers by the names of their operations."""
+    return {}

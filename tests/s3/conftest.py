@@ -1,0 +1,52 @@
+"""A server with an S3 API, and clients of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from tests.support import Databases, Server
+
+ROOT = ("root-key", "root-secret-0123")
+
+
+@pytest.fixture(scope="session")
+def s3_server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests: each makes buckets of its own."""
+    keys = {"root_access_key": ROOT[0], "root_secret_key": ROOT[1]}
+    with databases.fresh() as name:
+        server = Server(tmp_path_factory.mktemp("s3"), **databases.flags(name), **keys, s3_port=0)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+def client_of(server: Server, keys: tuple[str, str] = ROOT, **config: Any) -> Any:
+    """A client of boto3; without retries, so that no error is hidden."""
+    return boto3.client(
+        "s3",
+        endpoint_url=server.s3_url,
+        aws_access_key_id=keys[0],
+        aws_secret_access_key=keys[1],
+        region_name="us-east-1",
+        config=Config(signature_version="s3v4", retries={"total_max_attempts": 1}, **config),
+    )
+
+
+@pytest.fixture
+def client(s3_server: Server) -> Any:
+    return client_of(s3_server)
+
+
+@pytest.fixture
+def bucket(client: Any, request: pytest.FixtureRequest) -> str:
+    """A bucket of the test's own."""
+    name = "b-" + hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:20]
+    client.create_bucket(Bucket=name)
+    return name
