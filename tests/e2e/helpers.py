@@ -49,9 +49,7 @@ SECURITY = {
 def own_server(databases: Databases, factory: pytest.TempPathFactory, **settings: Any) -> Iterator[Server]:
     """A server with settings of its own for a whole module, on the shared databases."""
     with databases.fresh() as name:
-        rates = dict.fromkeys(("rate_api", "rate_upload", "rate_download"), "1000000/minute")
-        shared = {"mongo_url": databases.mongo_url, "mongo_database": name, "redis_url": databases.redis_url}
-        server = Server(factory.mktemp("server"), **(shared | rates | settings))
+        server = Server(factory.mktemp("server"), **(databases.flags(name) | settings))
         try:
             yield server
         finally:

@@ -1,0 +1,54 @@
+"""Requests that botocore signs, and that nothing else of it touches: any method, path, query and body."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+import httpx
+import time_machine
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from tests.support import Server
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request on a server, and the keys that it is signed with; without keys it is anonymous."""
+
+    server: Server
+    method: str
+    target: str
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    keys: tuple[str, str] | None = None
+    age: timedelta = timedelta()
+
+    def by(self, keys: tuple[str, str] | None) -> Self:
+        return replace(self, keys=keys)
+
+    def signed(self) -> AWSRequest:
+        sent = self.headers | {"x-amz-content-sha256": hashlib.sha256(self.body).hexdigest()}
+        request = AWSRequest(self.method, self.server.s3_url + self.target, sent, self.body)
+        if self.keys:
+            with time_machine.travel(datetime.now(UTC) - self.age, tick=False):
+                S3SigV4Auth(Credentials(*self.keys), "s3", "us-east-1").add_auth(request)
+        return request
+
+    def send(self, *, target: str = "", body: bytes | None = None, headers: dict[str, str] | None = None) -> httpx.Response:
+        """Send it; what is given here replaces what was signed."""
+        request = self.signed()
+        sent = dict(request.headers.items()) | (headers or {})
+        where = self.server.s3_url + (target or self.target)
+        with httpx.Client(timeout=60, trust_env=False) as client:
+            return client.request(self.method, where, headers=sent, content=self.body if body is None else body)
+
+
+def code_of(answer: httpx.Response) -> str:
+    """The code of an error's document, or empty."""
+    text = answer.text
+    return text.partition("<Code>")[2].partition("</Code>")[0] if answer.status_code >= 300 else ""
