@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from app.s3.multipart import MultipartUploads
 from app.s3.parts import S3Parts
 from app.s3.request import Handler
+from app.s3.writes import ObjectWrites
 
 
-def handlers(parts: S3Parts) -> Mapping[str, Handler]:  # noqa: ARG001
+def handlers(parts: S3Parts) -> Mapping[str, Handler]:
     """The handlers by the names of their operations."""
-    return {}
+    return {
+        **ObjectWrites(parts).handlers,
+        **MultipartUploads(parts).handlers,
+    }
