@@ -61,7 +61,7 @@ class _Sender:
 
 class S3App:
     def __init__(self, parts: S3Parts, settings: S3Settings) -> None:
-        self._dispatch = Dispatch(handlers(parts))
+        self._dispatch = Dispatch(handlers(parts, settings.region))
         self._buckets = parts.buckets
         self._authorizer = parts.authorizer
         self._access = parts.access

@@ -6,15 +6,16 @@ object metadata" and "Categorizing your storage using tags".
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 
 from app.models.buckets import Bucket
-from app.s3.authorize import ACLS
+from app.s3.acls import acl_of_new_object
 from app.s3.checksums import ALGORITHMS, composite_text, from_text, to_text
 from app.s3.errors import S3Error
+from app.s3.request import S3Request
+from app.s3.tagging import tags_from_header
 from app.s3.xml import Value
 from app.types import Checksum, Entry, File
 
@@ -22,10 +23,6 @@ DEFAULT_CONTENT_TYPE = "binary/octet-stream"
 
 MAX_METADATA = 2048
 """Bytes of all metadata of an object, names and values, in UTF-8."""
-
-MAX_TAGS = 10
-_MAX_TAG_KEY, _MAX_TAG_VALUE = 128, 256
-"""Characters."""
 
 META = "x-amz-meta-"
 STORAGE_CLASS = "x-amz-storage-class"
@@ -44,10 +41,7 @@ _STORAGE_CLASSES = (
     "GLACIER_IR",
     "DEEP_ARCHIVE",
 )
-_OF_BUCKET_OWNER = ("bucket-owner-read", "bucket-owner-full-control")
-"""Canned ACLs that give the owner of the bucket what he has anyway."""
-
-_NOT_HERE = ("x-amz-grant-", "x-amz-server-side-encryption", "x-amz-object-lock-", "x-amz-write-offset-bytes")
+_NOT_HERE = ("x-amz-server-side-encryption", "x-amz-object-lock-", "x-amz-write-offset-bytes")
 """Headers that nobody may believe to have been heeded, by how they begin."""
 
 
@@ -59,11 +53,10 @@ class Described:
     content_type: str
 
 
-def described(headers: Mapping[str, str], bucket: str, key: str) -> Described:
-    """From headers by lower-case name; `bucket` is the name inside the store.
-
-    Raises S3Error: MetadataTooLarge, InvalidTag, InvalidStorageClass, NotImplemented, and InvalidArgument.
-    """
+def described(request: S3Request) -> Described:
+    """The object that a request is to make. Raises S3Error: MetadataTooLarge, InvalidStorageClass, NotImplemented,
+    InvalidArgument, and what `tags_from_header` and `acl_of_new_object` raise."""
+    headers = request.headers
     for name in headers:
         if name.startswith(_NOT_HERE):
             raise _not_implemented(name)
@@ -72,13 +65,13 @@ def described(headers: Mapping[str, str], bucket: str, key: str) -> Described:
     if encoding := _encoding(headers.get("content-encoding", "")):
         kept["content-encoding"] = encoding
     entry = Entry(
-        bucket,
-        key,
+        request.bucket.name,
+        request.key,
         "",
         kept | _own(headers),
         _metadata(headers),
-        parse_tagging(headers.get("x-amz-tagging", "")),
-        canned_acl(headers.get("x-amz-acl", "private")),
+        tags_from_header(headers.get("x-amz-tagging", "")),
+        acl_of_new_object(request),
     )
     return Described(entry, headers.get("content-type") or DEFAULT_CONTENT_TYPE)
 
@@ -124,44 +117,6 @@ def _metadata(headers: Mapping[str, str]) -> dict[str, str]:
             MaxSizeAllowed=str(MAX_METADATA),
         )
     return found
-
-
-def canned_acl(name: str) -> str:
-    """The canned ACL as it is kept. Raises S3Error InvalidArgument."""
-    if name in _OF_BUCKET_OWNER:
-        return "private"
-    if name not in ACLS:
-        raise _invalid("x-amz-acl", name, f"The canned ACL must be one of {', '.join((*ACLS, *_OF_BUCKET_OWNER))}.")
-    return name
-
-
-def parse_tagging(header: str) -> dict[str, str]:
-    """Tags as a query string writes them. Raises S3Error InvalidArgument, InvalidTag."""
-    try:
-        pairs = parse_qsl(header, keep_blank_values=True, errors="strict", max_num_fields=1000)
-    except ValueError:
-        raise _invalid("x-amz-tagging", header, "The tags must be a query string in UTF-8, URL encoded.") from None
-    return checked_tags(pairs)
-
-
-def checked_tags(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """The tags of an object. Raises S3Error InvalidTag."""
-    if len(pairs) > MAX_TAGS:
-        raise S3Error("InvalidTag", f"Object tags cannot be greater than {MAX_TAGS}")
-    tags = dict(pairs)
-    if len(tags) < len(pairs):
-        raise S3Error("InvalidTag", "Cannot provide multiple Tags with the same key")
-    for key, value in pairs:
-        if not 0 < len(key) <= _MAX_TAG_KEY or not _is_of_tags(key) or key.lower().startswith("aws:"):
-            raise S3Error("InvalidTag", "The TagKey you have provided is invalid", TagKey=key)
-        if len(value) > _MAX_TAG_VALUE or not _is_of_tags(value):
-            raise S3Error("InvalidTag", "The TagValue you have provided is invalid", TagKey=key, TagValue=value)
-    return tags
-
-
-def _is_of_tags(text: str) -> bool:
-    """Whether it is of letters, digits, spaces, and the signs that tags may have."""
-    return all(unicodedata.category(sign)[0] in "LNZ" or sign in "_.:/=+-@" for sign in text)
 
 
 # What answers tell

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from app.s3.acls import Acls
+from app.s3.buckets import BucketOperations
+from app.s3.controls import Controls
 from app.s3.multipart import MultipartUploads
 from app.s3.parts import S3Parts
 from app.s3.request import Handler
+from app.s3.tagging import Tagging
 from app.s3.writes import ObjectWrites
 
 
-def handlers(parts: S3Parts) -> Mapping[str, Handler]:
+def handlers(parts: S3Parts, region: str) -> Mapping[str, Handler]:
     """The handlers by the names of their operations."""
     return {
+        **BucketOperations(parts, region).handlers,
         **ObjectWrites(parts).handlers,
         **MultipartUploads(parts).handlers,
+        **Acls(parts).handlers,
+        **Controls(parts).handlers,
+        **Tagging(parts).handlers,
     }

@@ -57,7 +57,7 @@ class ObjectWrites:
 
     async def put(self, request: S3Request) -> Response:
         bucket, body = request.bucket, request.body
-        wanted = described(request.headers, bucket.name, request.key)
+        wanted = described(request)
         condition = write_condition(request.headers)
         check_length(body, self._objects.max_size)
         algorithm = algorithm_of(body, DEFAULT)
@@ -73,7 +73,7 @@ class ObjectWrites:
 
     async def copy(self, request: S3Request) -> Response:
         bucket = request.bucket
-        wanted = described(request.headers, bucket.name, request.key)
+        wanted = described(request)
         condition = write_condition(request.headers)
         await allow_condition(self._authorizer, request, condition)
         replaced = _directive(request.headers, "x-amz-metadata-directive")
