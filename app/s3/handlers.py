@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from app.s3.acls import Acls
 from app.s3.buckets import BucketOperations
 from app.s3.controls import Controls
+from app.s3.form_uploads import FormUploads
 from app.s3.multipart import MultipartUploads
 from app.s3.parts import S3Parts
 from app.s3.request import Handler
@@ -20,6 +21,7 @@ def handlers(parts: S3Parts, region: str) -> Mapping[str, Handler]:
         **BucketOperations(parts, region).handlers,
         **ObjectWrites(parts).handlers,
         **MultipartUploads(parts).handlers,
+        **FormUploads(parts, region).handlers,
         **Acls(parts).handlers,
         **Controls(parts).handlers,
         **Tagging(parts).handlers,
