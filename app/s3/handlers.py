@@ -9,11 +9,13 @@ from app.s3.buckets import BucketOperations
 from app.s3.controls import Controls
 from app.s3.cors import Cors
 from app.s3.lists import Lists
+from app.s3.multipart import MultipartUploads
 from app.s3.parts import S3Parts
 from app.s3.reads import ObjectReads
 from app.s3.request import Handler
 from app.s3.tagging import Tagging
 from app.s3.unconfigured import unconfigured
+from app.s3.writes import ObjectWrites
 
 
 def handlers(parts: S3Parts, region: str) -> Mapping[str, Handler]:
@@ -22,6 +24,8 @@ def handlers(parts: S3Parts, region: str) -> Mapping[str, Handler]:
         **BucketOperations(parts, region).handlers,
         **ObjectReads(parts).handlers,
         **Lists(parts).handlers,
+        **ObjectWrites(parts).handlers,
+        **MultipartUploads(parts).handlers,
         **Acls(parts).handlers,
         **Tagging(parts).handlers,
         **Cors(parts).handlers,

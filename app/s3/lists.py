@@ -11,9 +11,10 @@ from starlette.responses import Response
 from app.errors import NoSuchKey, NoSuchVersion
 from app.models.objects import Position, Version
 from app.s3.acls import owner_document
+from app.s3.entry import checksum_type
 from app.s3.errors import S3Error
 from app.s3.parts import S3Parts
-from app.s3.reads import checksum_type, storage_class
+from app.s3.reads import storage_class
 from app.s3.request import Handler, S3Request, answer
 from app.s3.tokens import from_token, to_token
 from app.s3.xml import Children, Value

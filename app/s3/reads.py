@@ -15,12 +15,14 @@ from app.errors import RangeNotSatisfiable
 from app.http.conditions import Verdict, check, range_applies
 from app.http.ranges import ByteRange, parse_ranges
 from app.models.objects import Version
+from app.s3.checksums import ALGORITHMS
+from app.s3.entry import META, STORAGE_CLASS, checksum_elements, checksum_headers, checksum_type
 from app.s3.errors import S3Error, as_s3
 from app.s3.parts import S3Parts
 from app.s3.request import Handler, S3Request, answer, empty
 from app.s3.versions import find_object, version_headers
 from app.s3.xml import Value
-from app.types import Checksum, Entry, File, PartSize
+from app.types import Entry, File, PartSize
 from app.web.streaming import Pieces, streamed
 
 MAX_PARTS = 1000
@@ -84,7 +86,7 @@ class ObjectReads:
         entry = file.entry
         known: dict[str, Value] = {
             "ETag": version.etag,
-            "Checksum": _checksum_elements(entry.checksum) if entry and entry.checksum else None,
+            "Checksum": checksum_elements(entry) if entry and entry.checksum else None,
             "ObjectParts": _parts_elements(request, entry) if entry and entry.parts else None,
             "StorageClass": storage_class(file),
             "ObjectSize": file.size,
@@ -96,7 +98,7 @@ class ObjectReads:
 
 
 def storage_class(file: File) -> str:
-    return (file.entry.headers if file.entry else {}).get("x-amz-storage-class", "STANDARD")
+    return file.entry.headers.get(STORAGE_CLASS, "STANDARD") if file.entry else "STANDARD"
 
 
 def _headers(request: S3Request, version: Version, file: File) -> dict[str, str]:
@@ -112,15 +114,13 @@ def _headers(request: S3Request, version: Version, file: File) -> dict[str, str]
         headers |= _metadata_headers(file.entry.metadata)
         if file.entry.tags and request.caller.sees(request.bucket.owner):
             headers["x-amz-tagging-count"] = str(len(file.entry.tags))
-    if headers.get("x-amz-storage-class") == "STANDARD":
-        del headers["x-amz-storage-class"]
     return headers
 
 
 def _metadata_headers(metadata: Mapping[str, str]) -> dict[str, str]:
     """Values that are not ASCII are encoded by RFC 2047; what can't be a header is counted."""
     headers = {
-        f"x-amz-meta-{name}": value if _PLAIN.fullmatch(value) else f"=?UTF-8?B?{b64encode(value.encode()).decode()}?="
+        f"{META}{name}": value if _PLAIN.fullmatch(value) else f"=?UTF-8?B?{b64encode(value.encode()).decode()}?="
         for name, value in metadata.items()
         if _TOKEN.fullmatch(name)
     }
@@ -208,21 +208,14 @@ def _checksum_headers(request: S3Request, entry: Entry | None, span: _Span) -> d
     headers: dict[str, str] = {}
     if span.part and entry:
         headers["x-amz-mp-parts-count"] = str(len(entry.parts))
-    if entry is None or entry.checksum is None or request.headers.get("x-amz-checksum-mode", "").upper() != "ENABLED":
+    if entry is None or request.headers.get("x-amz-checksum-mode", "").upper() != "ENABLED":
         return headers
-    value = span.part.checksum if span.part else "" if span.range else entry.checksum.value
-    if value:
-        headers[f"x-amz-checksum-{entry.checksum.kind.lower()}"] = value
+    if span.part and span.part.checksum and entry.checksum:
+        headers[ALGORITHMS[entry.checksum.kind].header] = span.part.checksum
         headers["x-amz-checksum-type"] = checksum_type(entry.checksum)
+    elif not span.range:
+        headers |= checksum_headers(entry)
     return headers
-
-
-def checksum_type(checksum: Checksum) -> str:
-    return "COMPOSITE" if checksum.composite else "FULL_OBJECT"
-
-
-def _checksum_elements(checksum: Checksum) -> Mapping[str, Value]:
-    return {f"Checksum{checksum.kind}": checksum.value, "ChecksumType": checksum_type(checksum)}
 
 
 def _wanted_attributes(request: S3Request) -> Sequence[str]:
@@ -240,12 +233,12 @@ def _parts_elements(request: S3Request, entry: Entry) -> Mapping[str, Value]:
     """Parts are listed where they have checksums; otherwise they are counted only, as S3 does."""
     if not entry.checksum or not all(part.checksum for part in entry.parts):
         return {"PartsCount": len(entry.parts)}
+    algorithm = ALGORITHMS[entry.checksum.kind]
     most = min(_header_number(request, "x-amz-max-parts", MAX_PARTS), MAX_PARTS)
     after = _header_number(request, "x-amz-part-number-marker", 0)
     following = [part for part in entry.parts if part.number > after]
     listed: list[Value] = [
-        {"PartNumber": part.number, "Size": part.size, f"Checksum{entry.checksum.kind}": part.checksum}
-        for part in following[:most]
+        {"PartNumber": part.number, "Size": part.size, algorithm.element: part.checksum} for part in following[:most]
     ]
     return {
         "PartsCount": len(entry.parts),

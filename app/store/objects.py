@@ -43,6 +43,11 @@ class ObjectStore:
         self._objects = objects
         self._catalog = catalog
 
+    @property
+    def max_size(self) -> int:
+        """Bytes that an object may have."""
+        return self._stages.max_file_size
+
     def upload(self, owner: str) -> AbstractAsyncContextManager[Ingest]:
         """As `open_ingest`, to be committed as an object."""
         return open_ingest(self._stages, owner)
