@@ -112,9 +112,10 @@ def of_object(owner: str, bucket: Bucket) -> Subject:
 
 
 def acl_of_new_object(request: S3Request) -> str:
-    """The ACL that an object which is put gets. Raises S3Error as `Subject.asked`, AccessControlListNotSupported where
-    the bucket has no ACLs, and AccessDenied where it takes no public ones."""
-    acl = of_object(request.caller.owner or request.bucket.owner, request.bucket).asked(request.headers)
+    """The ACL that an object which is put gets; it is the bucket owner's, whoever puts it. Raises S3Error as
+    `Subject.asked`, AccessControlListNotSupported where the bucket has no ACLs, and AccessDenied where it takes no
+    public ones."""
+    acl = of_object(request.bucket.owner, request.bucket).asked(request.headers)
     if acls_are_off(request.bucket):
         if acl not in (None, "bucket-owner-full-control"):
             raise _not_supported()

@@ -16,6 +16,7 @@ from app.logs import get_logger
 from app.models.buckets import Bucket
 from app.s3.address import Address, parse_address
 from app.s3.body import Body
+from app.s3.cors import cors_headers
 from app.s3.credentials import by_any, find_credentials
 from app.s3.dispatch import Dispatch, not_implemented
 from app.s3.errors import S3Error, as_s3
@@ -81,6 +82,7 @@ class S3App:
         except Exception:
             log.exception("request failed", path=scope["path"])
             response = _refusal(S3Error("InternalError", "We encountered an internal error. Please try again."), scope)
+        response.headers.update(scope.get("cors", {}))
         await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
@@ -93,6 +95,7 @@ class S3App:
         sender = await self._sender(signed)
         body = Body(receive, headers, sender.payload, sender.signer, self._settings.idle_timeout)
         bucket = await self._bucket(operation, address)
+        scope["cors"] = cors_headers(bucket, signed.method, headers)
         request = S3Request(operation, address.bucket, address.key, query, headers, sender.caller, body, bucket)
         await self._authorize(request)
         if handler is None:
