@@ -11,12 +11,13 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import KeyDisabled, KeyExpired, MiniS3Error, UnknownKey
+from app.errors import MiniS3Error
 from app.logs import get_logger
 from app.models.buckets import Bucket
 from app.s3.address import Address, parse_address
 from app.s3.body import Body
 from app.s3.cors import cors_headers
+from app.s3.credentials import by_any, find_credentials
 from app.s3.dispatch import Dispatch, not_implemented
 from app.s3.errors import S3Error, as_s3
 from app.s3.handlers import handlers
@@ -25,7 +26,7 @@ from app.s3.parts import S3Parts
 from app.s3.request import S3Request
 from app.s3.sigkey import ChunkSigner
 from app.s3.sigrequest import SignedRequest, parse_query
-from app.s3.sigv4 import Claim, Payload, anonymous_payload, authorization
+from app.s3.sigv4 import Payload, anonymous_payload, authorization
 from app.s3.xml import error_document
 from app.store.access import ANONYMOUS, EVERYONE, Caller
 from app.web.context import Linger, RequestContext
@@ -108,22 +109,9 @@ class S3App:
             return _Sender(EVERYONE, claim.payload if claim else anonymous_payload(request))
         if claim is None:
             return _Sender(ANONYMOUS, anonymous_payload(request))
-        try:
-            known = await self._access.credentials(claim.access_key)
-        except (UnknownKey, KeyDisabled, KeyExpired) as error:
-            raise S3Error("InvalidAccessKeyId", error.message, AWSAccessKeyId=claim.access_key) from error
-        return _Sender(known.caller, claim.payload, self._verified(claim, known.secrets))
-
-    def _verified(self, claim: Claim, secrets: Iterable[str]) -> ChunkSigner | None:
-        """While a secret is being replaced, two are good."""
-        *others, last = secrets
-        for secret in others:
-            try:
-                return claim.verify(secret, datetime.now(UTC), self._settings.region)
-            except S3Error as error:
-                if error.code != "SignatureDoesNotMatch":
-                    raise
-        return claim.verify(last, datetime.now(UTC), self._settings.region)
+        known = await find_credentials(self._access, claim.access_key)
+        signer = by_any(known.secrets, lambda secret: claim.verify(secret, datetime.now(UTC), self._settings.region))
+        return _Sender(known.caller, claim.payload, signer)
 
     async def _bucket(self, operation: Operation, address: Address) -> Bucket | None:
         if not address.bucket or operation.name in _OF_NO_BUCKET:

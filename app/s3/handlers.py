@@ -8,6 +8,7 @@ from app.s3.acls import Acls
 from app.s3.buckets import BucketOperations
 from app.s3.controls import Controls
 from app.s3.cors import Cors
+from app.s3.form_uploads import FormUploads
 from app.s3.lists import Lists
 from app.s3.multipart import MultipartUploads
 from app.s3.parts import S3Parts
@@ -26,6 +27,7 @@ def handlers(parts: S3Parts, region: str) -> Mapping[str, Handler]:
         **Lists(parts).handlers,
         **ObjectWrites(parts).handlers,
         **MultipartUploads(parts).handlers,
+        **FormUploads(parts, region).handlers,
         **Acls(parts).handlers,
         **Tagging(parts).handlers,
         **Cors(parts).handlers,
