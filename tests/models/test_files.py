@@ -137,7 +137,11 @@ async def test_of_one_owner_only_his_files_are_looked_at(databases: Databases) -
                 listed += await files.newest(5, after, "", Whose("few"))
                 assert [file.id for file in listed] == [file.id for file in own[:10]]
                 assert len(await files.newest(5, None, "3/", Whose("few"))) == 4
-                assert await files.newest(5, None, "", Whose("none")) == await files.newest(5, None, "3/", Whose("none")) == []
+                assert (
+                    await files.newest(5, None, "", Whose("none"))
+                    == await files.newest(5, None, "3/", Whose("none"))
+                    == []
+                )
             assert len(queries) == 11
             for query in queries:
                 assert "owner: 1" in query["planSummary"]
