@@ -242,7 +242,7 @@ class LookTogether:
 
 
 @pytest.mark.parametrize("versioning", ["enabled", "suspended"])
-@pytest.mark.parametrize("history", HISTORIES.values(), ids=HISTORIES)
+@pytest.mark.parametrize("history", HISTORIES)
 @pytest.mark.parametrize("acts", [(a, b) for a in ACTS for b in ACTS if a <= b], ids="+".join)
 async def test_two_who_change_an_object_at_once_leave_its_newest_version_listed(
     database: Database,
