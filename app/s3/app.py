@@ -11,11 +11,13 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import KeyDisabled, KeyExpired, MiniS3Error, UnknownKey
+from app.errors import MiniS3Error
 from app.logs import get_logger
 from app.models.buckets import Bucket
 from app.s3.address import Address, parse_address
 from app.s3.body import Body
+from app.s3.cors import cors_headers
+from app.s3.credentials import by_any, find_credentials
 from app.s3.dispatch import Dispatch, not_implemented
 from app.s3.errors import S3Error, as_s3
 from app.s3.handlers import handlers
@@ -24,7 +26,7 @@ from app.s3.parts import S3Parts
 from app.s3.request import S3Request
 from app.s3.sigkey import ChunkSigner
 from app.s3.sigrequest import SignedRequest, parse_query
-from app.s3.sigv4 import Claim, Payload, anonymous_payload, authorization
+from app.s3.sigv4 import Payload, anonymous_payload, authorization
 from app.s3.xml import error_document
 from app.store.access import ANONYMOUS, EVERYONE, Caller
 from app.web.context import Linger, RequestContext
@@ -36,6 +38,9 @@ _SERVER_ID = hashlib.sha256(b"mini-s3").hexdigest()
 
 _OF_NO_BUCKET = ("CreateBucket", "PreflightBucket", "PreflightObject")
 """Operations that have a bucket in their address, which need not be there."""
+
+_OF_SEVERAL_KEYS = ("DeleteObjects", "PostObject")
+"""Operations whose handlers see to it that the caller may do this, for each key that the body names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class _Sender:
 
 class S3App:
     def __init__(self, parts: S3Parts, settings: S3Settings) -> None:
-        self._dispatch = Dispatch(handlers(parts))
+        self._dispatch = Dispatch(handlers(parts, settings.region))
         self._buckets = parts.buckets
         self._authorizer = parts.authorizer
         self._access = parts.access
@@ -77,6 +82,7 @@ class S3App:
         except Exception:
             log.exception("request failed", path=scope["path"])
             response = _refusal(S3Error("InternalError", "We encountered an internal error. Please try again."), scope)
+        response.headers.update(scope.get("cors", {}))
         await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
@@ -89,6 +95,7 @@ class S3App:
         sender = await self._sender(signed)
         body = Body(receive, headers, sender.payload, sender.signer, self._settings.idle_timeout)
         bucket = await self._bucket(operation, address)
+        scope["cors"] = cors_headers(bucket, signed.method, headers)
         request = S3Request(operation, address.bucket, address.key, query, headers, sender.caller, body, bucket)
         await self._authorize(request)
         if handler is None:
@@ -102,22 +109,9 @@ class S3App:
             return _Sender(EVERYONE, claim.payload if claim else anonymous_payload(request))
         if claim is None:
             return _Sender(ANONYMOUS, anonymous_payload(request))
-        try:
-            known = await self._access.credentials(claim.access_key)
-        except (UnknownKey, KeyDisabled, KeyExpired) as error:
-            raise S3Error("InvalidAccessKeyId", error.message, AWSAccessKeyId=claim.access_key) from error
-        return _Sender(known.caller, claim.payload, self._verified(claim, known.secrets))
-
-    def _verified(self, claim: Claim, secrets: Iterable[str]) -> ChunkSigner | None:
-        """While a secret is being replaced, two are good."""
-        *others, last = secrets
-        for secret in others:
-            try:
-                return claim.verify(secret, datetime.now(UTC), self._settings.region)
-            except S3Error as error:
-                if error.code != "SignatureDoesNotMatch":
-                    raise
-        return claim.verify(last, datetime.now(UTC), self._settings.region)
+        known = await find_credentials(self._access, claim.access_key)
+        signer = by_any(known.secrets, lambda secret: claim.verify(secret, datetime.now(UTC), self._settings.region))
+        return _Sender(known.caller, claim.payload, signer)
 
     async def _bucket(self, operation: Operation, address: Address) -> Bucket | None:
         if not address.bucket or operation.name in _OF_NO_BUCKET:
@@ -125,6 +119,8 @@ class S3App:
         return await self._buckets.find(address.bucket)
 
     async def _authorize(self, request: S3Request) -> None:
+        if request.operation.name in _OF_SEVERAL_KEYS:
+            return
         for action in request.operation.actions_for(request.query):
             if request.found_bucket is None:
                 self._authorizer.on_service(request.caller, action, request.bucket_name)

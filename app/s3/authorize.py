@@ -53,21 +53,21 @@ class Authorizer:
 
     async def on_bucket(self, caller: Caller, action: str, bucket: Bucket, key: str = "") -> None:
         """`key` is the prefix of what is listed. Raises S3Error AccessDenied."""
-        if not self._may(caller, action, bucket, key) and not _gives(bucket.settings.get("acl", ""), action, caller):
+        if not self._may(caller, action, bucket, key) and not _gives(bucket, action, caller):
             raise denied()
 
     async def on_object(self, caller: Caller, action: str, bucket: Bucket, key: str, version: str = "") -> None:
         """Raises S3Error AccessDenied, also where there is no such object, unless the caller may know that."""
-        if self._may(caller, action, bucket, key) or _gives(bucket.settings.get("acl", ""), action, caller):
+        if self._may(caller, action, bucket, key) or _gives(bucket, action, caller):
             return
-        if action in _OF_OBJECTS:
+        if action in _OF_OBJECTS and not _overlooks_acls(bucket):
             try:
                 found = await self._objects.find(bucket, key, version)
             except (NoSuchKey, NoSuchVersion):
                 await self.on_bucket(caller, "s3:ListBucket", bucket)
                 return
             entry = found.file.entry if found.file else None
-            if entry and entry.acl != "private" and _is_reader(entry.acl, caller):
+            if entry and is_public(entry.acl) and _is_reader(entry.acl, caller):
                 return
         raise denied()
 
@@ -82,10 +82,28 @@ class Authorizer:
         return action == "s3:ListBucket" and key == "" and bool(caller.prefixes_in(bucket.name))
 
 
-def _gives(acl: str, action: str, caller: Caller) -> bool:
-    permission = _GRANTED.get(action)
+def is_public(acl: str) -> bool:
+    """Whether it gives something to others than the accounts that it is from."""
+    return acl in ACLS[1:]
+
+
+def acls_are_off(bucket: Bucket) -> bool:
+    """Whether neither the bucket nor what is in it has an ACL."""
+    return bucket.settings.get("ownership") == "BucketOwnerEnforced"
+
+
+def _overlooks_acls(bucket: Bucket) -> bool:
+    """Whether ACLs give nothing to anybody."""
+    blocked = bucket.settings.get("publicAccessBlock", {})
+    return acls_are_off(bucket) or any(map(blocked.get, ("IgnorePublicAcls", "RestrictPublicBuckets")))
+
+
+def _gives(bucket: Bucket, action: str, caller: Caller) -> bool:
+    acl, permission = bucket.settings.get("acl", ""), _GRANTED.get(action)
+    if _overlooks_acls(bucket):
+        return False
     if permission == "list":
-        return acl in ACLS[1:] and _is_reader(acl, caller)
+        return is_public(acl) and _is_reader(acl, caller)
     return permission is not None and acl == "public-read-write"
 
 

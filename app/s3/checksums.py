@@ -143,6 +143,11 @@ def to_text(checksum: bytes) -> str:
     return b64encode(checksum).decode()
 
 
+def from_text(text: str) -> bytes:
+    """A checksum that `to_text` wrote."""
+    return b64decode(text)
+
+
 def composite_text(checksum: bytes, parts: int) -> str:
     """A COMPOSITE checksum in headers and XML: it tells the number of parts."""
     return f"{to_text(checksum)}-{parts}"

@@ -4,10 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from app.s3.acls import Acls
+from app.s3.buckets import BucketOperations
+from app.s3.controls import Controls
+from app.s3.cors import Cors
+from app.s3.form_uploads import FormUploads
+from app.s3.lists import Lists
+from app.s3.multipart import MultipartUploads
 from app.s3.parts import S3Parts
+from app.s3.reads import ObjectReads
 from app.s3.request import Handler
+from app.s3.tagging import Tagging
+from app.s3.unconfigured import unconfigured
+from app.s3.writes import ObjectWrites
 
 
-def handlers(parts: S3Parts) -> Mapping[str, Handler]:  # noqa: ARG001
+def handlers(parts: S3Parts, region: str) -> Mapping[str, Handler]:
     """The handlers by the names of their operations."""
-    return {}
+    return {
+        **BucketOperations(parts, region).handlers,
+        **ObjectReads(parts).handlers,
+        **Lists(parts).handlers,
+        **ObjectWrites(parts).handlers,
+        **MultipartUploads(parts).handlers,
+        **FormUploads(parts, region).handlers,
+        **Acls(parts).handlers,
+        **Tagging(parts).handlers,
+        **Cors(parts).handlers,
+        **Controls(parts).handlers,
+        **unconfigured(),
+    }

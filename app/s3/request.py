@@ -11,7 +11,7 @@ from app.models.buckets import Bucket
 from app.s3.body import Body
 from app.s3.errors import S3Error
 from app.s3.operations import Operation
-from app.s3.xml import Value, document
+from app.s3.xml import Content, document
 from app.store.access import Caller
 
 
@@ -73,7 +73,7 @@ class S3Request:
 Handler = Callable[[S3Request], Awaitable[Response]]
 
 
-def answer(root: str, content: Mapping[str, Value], headers: Mapping[str, str] | None = None) -> Response:
+def answer(root: str, content: Content, headers: Mapping[str, str] | None = None) -> Response:
     """A document."""
     return Response(document(root, content), 200, dict(headers or {}), media_type="application/xml")
 

@@ -22,11 +22,18 @@ MAX_DEPTH = 32
 """Elements within each other. The deepest documents of the API reference have less than ten."""
 
 
-Content: TypeAlias = "str | int | bool | datetime | Mapping[str, Value]"
+Content: TypeAlias = "str | int | bool | datetime | Mapping[str, Value] | Children"
 """Text, or the children of an element by their names."""
 
 Value: TypeAlias = "Content | Attributed | Sequence[Value] | None"
 """A sequence is an element over and over, None no element at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Children:
+    """The children of an element, of several names by turns."""
+
+    pairs: Sequence[tuple[str, Value]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +95,8 @@ def _write(pieces: list[str], name: str, value: Value) -> None:
         attributes, value = value.attributes, value.content
     opening = [name, *(f'{key}="{_escape(text)}"' for key, text in attributes.items())]
     pieces.append(f"<{' '.join(opening)}>")
-    if isinstance(value, Mapping):
-        for key, child in value.items():
+    if isinstance(value, Mapping | Children):
+        for key, child in value.pairs if isinstance(value, Children) else value.items():
             _write(pieces, key, child)
     else:
         pieces.append(_escape(_text(value)))

@@ -14,6 +14,7 @@ from app.models.file import written_pairs
 from app.models.files import new_file_id
 from app.models.ledger import Hold, SourceGone
 from app.models.objects import ANYHOW, Condition, Objects, Position, Removed, Version
+from app.store.buckets import NATIVE
 from app.store.listing import Listing, Query, list_folded
 from app.streams.egress import Egress
 from app.streams.ingest import Ingest, Stages, open_ingest
@@ -41,6 +42,11 @@ class ObjectStore:
         self._egress = egress
         self._objects = objects
         self._catalog = catalog
+
+    @property
+    def max_size(self) -> int:
+        """Bytes that an object may have."""
+        return self._stages.max_file_size
 
     def upload(self, owner: str) -> AbstractAsyncContextManager[Ingest]:
         """As `open_ingest`, to be committed as an object."""
@@ -101,6 +107,8 @@ class ObjectStore:
 
     async def list_versions(self, bucket: Bucket, query: Query, after: Position) -> Listing[Version]:
         """Versions and delete markers by key, the newest of each first, without their pages and parts."""
+        if bucket.name == NATIVE:
+            return await self.list(bucket, query, after)
 
         async def fetch(position: Position, limit: int) -> Sequence[Version]:
             return await self._objects.versions(bucket.name, query.prefix, position, limit)

@@ -133,7 +133,7 @@ class Ingest:
         await self._hold_tails()
         self._drafts.append(_Draft(name, content_type))
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         """Take the next bytes of the current file; returns when there is room for more.
 
         Raises TooLarge as soon as the file exceeds the maximum.

@@ -55,23 +55,33 @@ class FileEnd:
     """All bytes of the file were delivered. The form may still turn out bad."""
 
 
-Event = FileBegin | FileData | FileEnd
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A part that is no file; `value` has at most `MAX_BESIDE` bytes."""
+
+    name: str
+    value: bytes
+
+
+Event = FileBegin | FileData | FileEnd | Field
 
 
 class FormParser:
     """Finds the files in one form: every part whose field name is `field`.
 
     For each file, `feed` returns one FileBegin, the FileData and one FileEnd, over any number of
-    calls and in whatever pieces the body comes. Other fields are skipped. The form is good only if
-    `finish` returns. After an error every further call raises BadForm.
+    calls and in whatever pieces the body comes. Other fields are skipped, or with `keep_fields` become one
+    Field each. The form is good only if `finish` returns. After an error every further call raises BadForm.
 
     Raises NotMultipart for another media type, BadForm for a boundary that RFC 2046 forbids.
     """
 
-    def __init__(self, content_type: str | None, *, field: str = "file") -> None:
+    def __init__(self, content_type: str | None, *, field: str = "file", keep_fields: bool = False) -> None:
         self._boundary = _boundary(content_type)
         self._delimiter = b"\r\n--" + self._boundary
         self._field = field
+        self._keep_fields = keep_fields
+        self._other: tuple[str, bytearray] | None = None
         self._stage: Callable[[bytes, int, list[Event]], int] = self._read_body
         self._seam = b"\r\n"  # a boundary at the very start is a delimiter as well
         self._head = bytearray()
@@ -109,6 +119,8 @@ class FormParser:
         stop = len(data) if end is None else end
         if self._file is None:
             self._skip(stop - at)
+            if self._other:
+                self._other[1].extend(data[at:stop])
         else:
             run = data[at:stop]  # a whole `bytes` is not copied by slicing
             events.extend(map(FileData, self._file.feed(run)))
@@ -129,6 +141,10 @@ class FormParser:
             events.extend(map(FileData, self._file.end(len(self._delimiter))))
             events.append(FileEnd())
             self._file = None
+        if self._other is not None:
+            name, body = self._other
+            events.append(Field(name, bytes(body[: -len(self._delimiter)])))
+            self._other = None
         self._room = MAX_BESIDE + len(self._delimiter)
         if mark == b"--":
             self._closed = True
@@ -168,6 +184,8 @@ class FormParser:
             self._files += 1
             self._file = _FileBody(self._boundary)
             events.append(FileBegin(name, _content_type(headers.get(b"content-type", b""))))
+        elif self._keep_fields:
+            self._other = (field, bytearray())
 
     def _skip(self, size: int) -> None:
         self._room -= size

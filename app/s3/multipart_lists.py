@@ -1,0 +1,135 @@
+"""What there is of multipart uploads: those of a bucket, and the parts of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from starlette.responses import Response
+
+from app.errors import NoSuchUpload
+from app.models.database import object_id
+from app.models.objects import Position
+from app.models.sessions import Part, UploadSession
+from app.s3.checksums import ALGORITHMS
+from app.s3.entry import STORAGE_CLASS
+from app.s3.errors import S3Error
+from app.s3.parts import S3Parts
+from app.s3.request import Handler, S3Request, answer
+from app.s3.xml import Value
+from app.store.listing import Query
+from app.store.sessions import SessionStore
+
+MOST = 1000
+"""Parts, or uploads, in one answer."""
+
+
+async def session_of(sessions: SessionStore, request: S3Request) -> UploadSession:
+    """That which the request names. Raises NoSuchUpload; it may be `done`."""
+    return await sessions.find(request.bucket, request.key, request.parameter("uploadId") or "")
+
+
+class MultipartLists:
+    def __init__(self, parts: S3Parts) -> None:
+        self._sessions = parts.sessions
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        return {"ListParts": self.list_parts, "ListMultipartUploads": self.list_uploads}
+
+    async def list_parts(self, request: S3Request) -> Response:
+        marker, limit = request.number("part-number-marker", 0), _limit(request, "max-parts")
+        session = await session_of(self._sessions, request)
+        if session.done:
+            raise NoSuchUpload("The upload was completed already.")
+        found = await self._sessions.parts(session, marker, limit + 1)
+        shown = found[:limit]
+        truncated = 0 < limit < len(found)
+        result: dict[str, Value] = {
+            "Bucket": request.bucket_name,
+            "Key": request.key,
+            "UploadId": str(session.id),
+            "PartNumberMarker": marker,
+            "NextPartNumberMarker": shown[-1].number if truncated else None,
+            "MaxParts": limit,
+            "IsTruncated": truncated,
+            "Part": [_part(part, session) for part in shown],
+        }
+        return answer("ListPartsResult", result | _of_session(session))
+
+    async def list_uploads(self, request: S3Request) -> Response:
+        encoded = _encoding(request) == "url"
+        marker, upload_marker = request.parameter("key-marker") or "", request.parameter("upload-id-marker") or ""
+        prefix, delimiter = request.parameter("prefix") or "", request.parameter("delimiter") or ""
+        query = Query(prefix, delimiter, _limit(request, "max-uploads"))
+        found = await self._sessions.list(request.bucket, query, _position(query, marker, upload_marker))
+        last = found.items[-1] if found.truncated and found.items else None
+
+        def written(text: str) -> str:
+            return quote(text, safe="/") if encoded else text
+
+        following: dict[str, Value] = {}
+        if isinstance(last, UploadSession):
+            following = {"NextKeyMarker": written(last.entry.key), "NextUploadIdMarker": str(last.id)}
+        elif last is not None:
+            following = {"NextKeyMarker": written(last), "NextUploadIdMarker": ""}
+        result: dict[str, Value] = {
+            "Bucket": request.bucket_name,
+            "KeyMarker": written(marker),
+            "UploadIdMarker": upload_marker,
+            **following,
+            "Prefix": written(prefix),
+            "Delimiter": written(delimiter) if delimiter else None,
+            "EncodingType": "url" if encoded else None,
+            "MaxUploads": query.limit,
+            "IsTruncated": found.truncated,
+            "Upload": [_upload(one, written(one.entry.key)) for one in found.entries],
+            "CommonPrefixes": [{"Prefix": written(one)} for one in found.prefixes],
+        }
+        return answer("ListMultipartUploadsResult", result)
+
+
+def _limit(request: S3Request, name: str) -> int:
+    return min(request.number(name, MOST), MOST)
+
+
+def _encoding(request: S3Request) -> str | None:
+    encoding = request.parameter("encoding-type")
+    if encoding not in (None, "url"):
+        raise S3Error("InvalidArgument", "Invalid Encoding Method specified in Request", ArgumentName="encoding-type")
+    return encoding
+
+
+def _position(query: Query, marker: str, upload_marker: str) -> Position:
+    """Behind an upload of the key, if one is named, else behind all of them. Raises S3Error InvalidArgument."""
+    if not marker or not upload_marker:
+        return query.after(marker)
+    upload = object_id(upload_marker)
+    if upload is None:
+        raise S3Error("InvalidArgument", "Invalid uploadId marker", ArgumentName="upload-id-marker")
+    return Position(marker, upload=upload) if marker.startswith(query.prefix) else query.after(marker)
+
+
+def _part(part: Part, session: UploadSession) -> dict[str, Value]:
+    return {
+        "PartNumber": part.number,
+        "LastModified": part.created_at,
+        "ETag": f'"{part.sums.etag}"',
+        "Size": part.size,
+        ALGORITHMS[session.checksum].element: part.sums.checksum,
+    }
+
+
+def _of_session(session: UploadSession) -> dict[str, Value]:
+    owner: Value = {"ID": session.owner, "DisplayName": session.owner}
+    return {
+        "Initiator": owner,
+        "Owner": owner,
+        "StorageClass": session.entry.headers.get(STORAGE_CLASS, "STANDARD"),
+        "ChecksumAlgorithm": session.checksum,
+        "ChecksumType": "COMPOSITE" if session.composite else "FULL_OBJECT",
+    }
+
+
+def _upload(session: UploadSession, key: str) -> dict[str, Value]:
+    return {"Key": key, "UploadId": str(session.id), "Initiated": session.created_at, **_of_session(session)}
