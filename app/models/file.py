@@ -1,12 +1,13 @@
 """A file's document, which is also that of the object that it is.
 
     {_id, name, size, contentType, contentId, createdAt, owner, pages: [{id, size, chunks}],
-     bucket, key, listed, seq, versioned, etag, headers, metadata, tags, acl,
+     bucket, key, listed, seq, relied, versioned, etag, headers, metadata, tags, acl,
      sum: {kind, value, composite}, parts: [{number, size, sum}]}
 
 What came by the native API has the bucket `""` and the key `ID/NAME`, and none of what follows `listed`.
 Of the versions of an object `seq` says which one is newer; the newest one is `listed`, unless it is a delete
-marker: {_id, bucket, key, seq, versioned, owner, marker: true, createdAt}. Where it is missing, `versioned` is
+marker: {_id, bucket, key, seq, relied, versioned, owner, marker: true, createdAt}. `relied` changes whenever it is
+decided what is listed on the ground that this one is the newest. Where it is missing, `versioned` is
 false, `acl` private, and there is nothing of the rest. `headers`, `metadata` and `tags` are lists of pairs.
 """
 

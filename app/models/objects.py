@@ -266,17 +266,23 @@ class Objects:
             if null:
                 await self._files.delete_many({"_id": ObjectId(null.id)}, session=session)
                 gone.append(null)
-        if now and now.listed and now not in gone:
-            await self._files.update_one({"_id": ObjectId(now.id)}, {"$unset": {"listed": ""}}, session=session)
+        if now and now not in gone:
+            await self._rely_on(now, session, listed=False)
         return gone
+
+    async def _rely_on(self, newest: Version, session: Session, *, listed: bool) -> None:
+        """List the newest version, or do not. Its document changes in any case: another transaction that relies on
+        it too, or removes it, is in conflict with this one, also where both leave `listed` as it is."""
+        change: Document = {"$set": {"listed": True}} if listed else {"$unset": {"listed": ""}}
+        await self._files.update_one({"_id": ObjectId(newest.id)}, {**change, "$inc": {"relied": 1}}, session=session)
 
     async def remove(self, version: Version, session: Session) -> Removed:
         """Remove a version for good; the one before it becomes the newest one if it was that."""
         await self._files.delete_many({"_id": ObjectId(version.id)}, session=session)
         if version.seq >= 0 and (version.listed or version.file is None):
             newest = await self.newest(version.bucket, version.key, session)
-            if newest and newest.file and not newest.listed:
-                await self._files.update_one({"_id": ObjectId(newest.id)}, {"$set": {"listed": True}}, session=session)
+            if newest:
+                await self._rely_on(newest, session, listed=newest.file is not None)
         return Removed([version], version if version.file is None else None)
 
 

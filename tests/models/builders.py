@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,9 +12,11 @@ from app.models.chunk import Chunk, Naming
 from app.models.chunks import Chunks
 from app.models.database import Database
 from app.models.files import new_file_id
+from app.models.ledger import Hold, Ledger
 from app.models.nodes import NodeEntry, Nodes
+from app.models.objects import ANYHOW, Condition
 from app.models.tallies import NodeTally, Tallies, Tally
-from app.types import Blob, ChunkRef, ContentId, Digest, File, NodeId, Page, PageRef, new_generation
+from app.types import Blob, ChunkRef, ContentId, Digest, Entry, File, NodeId, Page, PageRef, new_generation
 
 NODES = [NodeId("node1"), NodeId("node2")]
 
@@ -44,6 +47,19 @@ def file_of(*pages: Page, name: str = "f") -> File:
     now = datetime.now(UTC).replace(microsecond=0)
     size = sum(page.size for page in pages)
     return File(new_file_id(), name, size, "x/y", ContentId("0" * 64), now, "local", refs)
+
+
+def object_of(bucket: str, key: str, *pages: Page, etag: str = "e") -> File:
+    return replace(file_of(*pages, name=key), entry=Entry(bucket, key, etag))
+
+
+async def put_object(
+    database: Database, bucket: str, key: str, *numbers: int, etag: str = "e", condition: Condition = ANYHOW
+) -> File:
+    """Commit an object of one page of these chunks, which are live, or of none."""
+    pages = [page_of(*numbers)] if numbers else []
+    (file,) = await Ledger(database).commit_files(Hold(), [object_of(bucket, key, *pages, etag=etag)], pages, condition)
+    return file
 
 
 async def recount(database: Database) -> None:

@@ -149,8 +149,8 @@ async def test_an_upload_that_is_ended_while_it_commits_does_one_of_both(databas
             ledger.commit_files(hold, [file], [page_of(2)]), ledger.end_upload(hold), return_exceptions=True
         )
         assert ended is None
-        assert committed is None or isinstance(committed, UploadInterrupted)
-        assert bool(await database["files"].find({"name": str(number)})) == (committed is None)
+        assert committed == [file] or isinstance(committed, UploadInterrupted)
+        assert bool(await database["files"].find({"name": str(number)})) == (committed == [file])
     await recount(database)
 
 

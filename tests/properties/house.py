@@ -18,7 +18,10 @@ from app.upkeep.schedule import Times
 SIZE, PAGE, BATCH = 8, 3, 2
 """Bytes of a whole chunk, chunks of a full page, chunks hashed together."""
 
-COLLECTIONS = ("chunks", "pages", "files", "uploads", "tallies", "tally_deltas")
+COLLECTIONS = (
+    *("chunks", "pages", "files", "uploads", "tallies", "tally_deltas"),
+    *("buckets", "bucket_stripes", "upload_sessions", "upload_parts"),
+)
 
 Held = dict[Digest, bytes]
 
@@ -63,7 +66,8 @@ class House:
 
     async def open(self) -> None:
         self._stack = AsyncExitStack()
-        self.store = (await self._stack.enter_async_context(open_parts(self._assignment))).api.store
+        faces = await self._stack.enter_async_context(open_parts(self._assignment))
+        self.store, self.s3 = faces.api.store, faces.s3
         self.stages, self.database = self.store._stages, self.store._ledger._database
 
     async def close(self) -> None:
