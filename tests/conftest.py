@@ -27,6 +27,9 @@ MOST_DISK = 4 << 30
 
 MEMORY = Path("/dev/shm")
 
+LONG = ("tests/properties/", "tests/interleavings/", "tests/faults/")
+"""Where tests are that take long."""
+
 shared: dict[str, subprocess.Popen[bytes]] = {}
 """The databases of all tests, by what they are."""
 
@@ -35,6 +38,16 @@ def pytest_sessionstart() -> None:
     where = tempfile.gettempdir()
     if shutil.disk_usage(where).free < MOST_DISK:
         pytest.exit(f"The tests need {MOST_DISK >> 30} GiB in {where}. Make room, or set TMPDIR.", returncode=1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each process begins with its share of the tests that take long, so that none of them is left for the end."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [item for item in items if item.nodeid.startswith(LONG)]
+    short = [item for item in items if not item.nodeid.startswith(LONG)]
+    bounds = [len(short) * number // processes for number in range(processes + 1)]
+    shares = [long[number::processes] + short[bounds[number] : bounds[number + 1]] for number in range(processes)]
+    items[:] = [item for share in shares for item in share]
 
 
 def pytest_runtest_setup() -> None:

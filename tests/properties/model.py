@@ -80,11 +80,11 @@ class Model(RuleBasedStateMachine):
             receipt = await upload.commit()
         assert (receipt.counts.new, receipt.counts.stored) == (len(new), size_of(new))
         self._committed(receipt.files, form)
+        self._lost -= chunks.keys()
 
     def _committed(self, files: Sequence[File], form: Sequence[Named]) -> None:
         assert [(file.name, file.size) for file in files] == [(name, len(content)) for name, content in form]
         self._files |= {file.id: named for file, named in zip(files, form, strict=True)}
-        self._lost -= chunks_of(*(content for _, content in form)).keys()
 
     async def _give_up(self, upload: Ingest) -> None:
         self._open = None

@@ -114,6 +114,9 @@ class StoreMachine(Model):
         except UploadInterrupted:
             assert self._disturbed
             await self._give_up(self._open)
+        else:
+            # The pages of earlier files are held now, and with them chunks that were lost meanwhile stored again.
+            await self._see_what_healed(self._written)
 
     @precondition(lambda self: self._open)
     @rule(commit=st.booleans())
@@ -131,6 +134,8 @@ class StoreMachine(Model):
         else:
             self._open = None
             self._committed(receipt.files, self._written)
+            # A chunk that was lost while the upload held a page with it stays so, unless a further page has it too.
+            await self._see_what_healed(self._written)
 
     @precondition(lambda self: self._files)
     @rule(data=st.data())
