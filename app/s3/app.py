@@ -121,6 +121,9 @@ class S3App:
     async def _authorize(self, request: S3Request) -> None:
         if request.operation.name in _OF_SEVERAL_KEYS:
             return
+        if request.operation.name == "HeadBucket":
+            await self._authorizer.on_existence(request.caller, request.bucket)
+            return
         for action in request.operation.actions_for(request.query):
             if request.found_bucket is None:
                 self._authorizer.on_service(request.caller, action, request.bucket_name)

@@ -51,6 +51,12 @@ class Authorizer:
         if not caller.owner or not (caller.may(permission, bucket) if bucket else permission in caller.permissions):
             raise denied()
 
+    async def on_existence(self, caller: Caller, bucket: Bucket) -> None:
+        """Whether somebody may know that the bucket is there: clients look for it before they do anything in it,
+        also with a key that is limited to a prefix of it. Raises S3Error AccessDenied."""
+        if not (caller.owner and caller.sees(bucket.owner) and caller.prefixes_in(bucket.name)):
+            await self.on_bucket(caller, "s3:ListBucket", bucket)
+
     async def on_bucket(self, caller: Caller, action: str, bucket: Bucket, key: str = "") -> None:
         """`key` is the prefix of what is listed. Raises S3Error AccessDenied."""
         if not self._may(caller, action, bucket, key) and not _gives(bucket, action, caller):
@@ -75,11 +81,7 @@ class Authorizer:
     def _may(caller: Caller, action: str, bucket: Bucket, key: str) -> bool:
         if not caller.owner or not caller.sees(bucket.owner):
             return False
-        permission = permission_for(action)
-        if caller.may(permission, bucket.name, key):
-            return True
-        # Clients look for the bucket before they do anything in it.
-        return action == "s3:ListBucket" and key == "" and bool(caller.prefixes_in(bucket.name))
+        return caller.may(permission_for(action), bucket.name, key)
 
 
 def is_public(acl: str) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import Any, Self
 
 import httpx
 import time_machine
@@ -14,6 +16,14 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from tests.support import Server
+
+
+@functools.cache
+def _client() -> httpx.Client:
+    """One for all: it takes longer to make one than to send a request."""
+    client = httpx.Client(timeout=60, trust_env=False)
+    atexit.register(client.close)
+    return client
 
 
 @dataclass(frozen=True)
@@ -39,13 +49,13 @@ class Call:
                 S3SigV4Auth(Credentials(*self.keys), "s3", "us-east-1").add_auth(request)
         return request
 
-    def send(self, *, target: str = "", body: bytes | None = None, headers: dict[str, str] | None = None) -> httpx.Response:
-        """Send it; what is given here replaces what was signed."""
-        request = self.signed()
-        sent = dict(request.headers.items()) | (headers or {})
-        where = self.server.s3_url + (target or self.target)
-        with httpx.Client(timeout=60, trust_env=False) as client:
-            return client.request(self.method, where, headers=sent, content=self.body if body is None else body)
+    def send(self, **instead: Any) -> httpx.Response:
+        """Send it; a `target` or a `body` that is given here takes the place of the one that was signed, `headers` are
+        set after that."""
+        headers = httpx.Headers(dict(self.signed().headers.items()))
+        headers.update(instead.get("headers", {}))
+        where = self.server.s3_url + instead.get("target", self.target)
+        return _client().request(self.method, where, headers=headers, content=instead.get("body", self.body))
 
 
 def code_of(answer: httpx.Response) -> str:
