@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.s3.conftest import ROOT, client_of
 from tests.s3.wire import code_in, error, send
-from tests.support import Server
+from tests.support import Databases, Server
 
 DATA = bytes(range(256)) * 8192 + b"the end"
 """A little more than two chunks."""
@@ -298,6 +298,23 @@ def test_checksums_when_they_are_asked_for(there: tuple[Any, str], s3_server: Se
     for more in ({}, {"x-amz-checksum-mode": "ENABLED", "Range": "bytes=0-1"}):
         headers = send(s3_server, f"GET /{bucket}/a", headers=more).headers
         assert not [name for name in headers if name.startswith("x-amz-checksum-")]
+
+
+# What it costs
+
+
+def test_a_small_object_is_looked_up_once(client: Any, bucket: str, s3_server: Server, databases: Databases) -> None:
+    client.put_object(Bucket=bucket, Key="small", Body=b"abc")
+    with databases.client() as mongo:
+        database = mongo[s3_server.mongo_database]
+        database.command("profile", 2)
+        assert client.get_object(Bucket=bucket, Key="small")["Body"].read() == b"abc"
+        database.command("profile", 0)
+        queries = list(database["system.profile"].find({"op": "query"}))
+        database.drop_collection("system.profile")
+    of_object = [query for query in queries if "small" in str(query["command"].get("filter"))]
+    assert [query["ns"].partition(".")[2] for query in of_object] == ["files"]
+    assert not [query for query in queries if query["ns"].endswith(".pages")]
 
 
 # What there is not
