@@ -182,7 +182,10 @@ def _check_kind(wanted: Algorithm, given: Algorithm) -> None:
 
 def _part_number(request: S3Request) -> int:
     """Raises S3Error InvalidArgument."""
-    return request.number("partNumber", 0, MAX_PART, 1)
+    if number := request.number("partNumber", 0, MAX_PART, 1):
+        return number
+    message = f"Part number must be an integer between 1 and {MAX_PART}, inclusive"
+    raise S3Error("InvalidArgument", message, ArgumentName="partNumber")
 
 
 def _range(header: str | None, size: int) -> tuple[int, int]:

@@ -126,7 +126,7 @@ def test_tags(client: Any, bucket: str) -> None:
         ("a=b&a=c", "InvalidTag"),
         ("k" * 129 + "=", "InvalidTag"),
         ("k=" + "v" * 257, "InvalidTag"),
-        ("k=%00", "InvalidTag"),
+        ("k=%09", "InvalidTag"),
         ("aws:k=v", "InvalidTag"),
         ("k=%ff", "InvalidArgument"),
     ],
@@ -210,7 +210,7 @@ def test_the_same_bytes_are_stored_once(s3_server: Server, client: Any, bucket: 
 
     def chunks() -> int:
         answer = s3_server.client.get("/api/stats", auth=ROOT)
-        count: int = answer.json()["chunks"]["count"]
+        count: int = answer.json()["chunks"]
         return count
 
     client.put_object(Bucket=bucket, Key="a", Body=data)

@@ -14,6 +14,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from tests.e2e.helpers import result_of
 from tests.s3.conftest import ROOT
 from tests.support import Server
 
@@ -34,6 +35,13 @@ def send(
         S3SigV4Auth(Credentials(*keys), "s3", "us-east-1").add_auth(signed)
     raw = [(name.encode(), str(value).encode()) for name, value in signed.headers.items()]
     return httpx.request(method, signed.url, content=content, headers=raw, timeout=60, trust_env=False)
+
+
+def new_key(server: Server, *words: object) -> tuple[str, str]:
+    """Make an access key, as `mini-s3 key create` with these words does."""
+    where = ("--mongo-url", server.mongo_url, "--mongo-database", server.mongo_database, "--data-dir", server.data_dir)
+    made = result_of("key", "create", *where, *words)
+    return made["accessKey"], made["secretKey"]
 
 
 def code_in(answer: httpx.Response) -> str:
