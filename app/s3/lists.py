@@ -122,6 +122,8 @@ class Lists:
         if not key:
             message = "A version-id marker cannot be specified without a key marker."
             raise S3Error("InvalidArgument", message, ArgumentName="version-id-marker", ArgumentValue=name[:100])
+        if not key.startswith(asked.query.prefix):
+            return asked.query.after(key)
         _, dot, seq = name.rpartition(".")
         if dot and seq.isascii() and seq.isdecimal() and len(seq) < 19:
             return Position(key, int(seq))

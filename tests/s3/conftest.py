@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
 import pytest
+from botocore import UNSIGNED
 from botocore.config import Config
 
+from tests.e2e.helpers import result_of
 from tests.support import Databases, Server
 
 ROOT = ("root-key", "root-secret-0123")
@@ -27,15 +29,15 @@ def s3_server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) ->
             server.stop()
 
 
-def client_of(server: Server, keys: tuple[str, str] = ROOT, **config: Any) -> Any:
+def client_of(server: Server, keys: tuple[str, str] = ROOT, region: str = "us-east-1", **config: Any) -> Any:
     """A client of boto3; without retries, so that no error is hidden."""
     return boto3.client(
         "s3",
         endpoint_url=server.s3_url,
         aws_access_key_id=keys[0],
         aws_secret_access_key=keys[1],
-        region_name="us-east-1",
-        config=Config(signature_version="s3v4", retries={"total_max_attempts": 1}, **config),
+        region_name=region,
+        config=Config(**{"signature_version": "s3v4", "retries": {"total_max_attempts": 1}} | config),
     )
 
 
@@ -50,3 +52,30 @@ def bucket(client: Any, request: pytest.FixtureRequest) -> str:
     name = "b-" + hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:20]
     client.create_bucket(Bucket=name)
     return name
+
+
+KeyFor = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture(scope="session")
+def key_for(s3_server: Server) -> KeyFor:
+    """Makes access keys, by the words of the command."""
+    where = ("--mongo-url", s3_server.mongo_url, "--mongo-database", s3_server.mongo_database)
+
+    def make(*words: object) -> tuple[str, str]:
+        made = result_of("key", "create", *where, "--data-dir", s3_server.data_dir, *words)
+        return made["accessKey"], made["secretKey"]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def stranger(key_for: KeyFor) -> tuple[str, str]:
+    """Keys of another account, which may do everything with what is its own."""
+    return key_for("--owner", "stranger")
+
+
+@pytest.fixture
+def anonymous(s3_server: Server) -> Any:
+    """A client without keys."""
+    return client_of(s3_server, signature_version=UNSIGNED)
