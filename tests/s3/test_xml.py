@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.s3.errors import S3Error
-from app.s3.xml import MAX_DEPTH, NAMESPACE, XSI, Attributed, Content, Element, document, error_document, parse
+from app.s3.xml import (
+    MAX_DEPTH,
+    NAMESPACE,
+    XSI,
+    Attributed,
+    Children,
+    Content,
+    Element,
+    document,
+    error_document,
+    parse,
+)
 
 XML_1_0 = st.text(
     st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff")
@@ -36,6 +47,13 @@ def refused(body: str | bytes) -> str:
         read(body)
     assert (caught.value.code, caught.value.status) == ("MalformedXML", 400)
     return caught.value.message.partition("schema: ")[2]
+
+
+def test_children_of_several_names_keep_their_order() -> None:
+    assert written(Children([("a", 1), ("b", {"c": 2}), ("a", None), ("a", [3, 4])])) == (
+        "<a>1</a><b><c>2</c></b><a>3</a><a>4</a>"
+    )
+    assert written({"r": Children([])}) == "<r></r>"
 
 
 def test_values_become_elements() -> None:
