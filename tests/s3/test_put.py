@@ -197,6 +197,16 @@ def test_into_no_bucket(client: Any) -> None:
         client.put_object(Bucket="there-is-none", Key="a", Body=b"")
 
 
+def test_the_owner_of_the_bucket_is_the_expected_one(client: Any, bucket: str) -> None:
+    with error("AccessDenied", 403):
+        client.put_object(Bucket=bucket, Key="a", Body=b"", ExpectedBucketOwner="somebody")
+    client.put_object(Bucket=bucket, Key="a", Body=b"", ExpectedBucketOwner="local")
+    source = f"{bucket}/a"
+    with error("AccessDenied", 403):
+        client.copy_object(Bucket=bucket, Key="b", CopySource=source, ExpectedSourceBucketOwner="somebody")
+    client.copy_object(Bucket=bucket, Key="b", CopySource=source, ExpectedSourceBucketOwner="local")
+
+
 def test_versions_are_told(client: Any, bucket: str) -> None:
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     first, second = (client.put_object(Bucket=bucket, Key="a", Body=body)["VersionId"] for body in (b"1", b"2"))
