@@ -363,6 +363,28 @@ def test_parts_are_copied(client: Any, bucket: str) -> None:
     assert done["ChecksumCRC64NVME"] == text(DIGESTS["CRC64NVME"](data + data))
 
 
+def test_a_whole_object_becomes_a_part_without_new_chunks(s3_server: Server, client: Any, bucket: str) -> None:
+    """Also where its parts were cut elsewhere than an upload of the same bytes would be."""
+
+    def chunks() -> int:
+        count: int = s3_server.client.get("/api/stats", auth=ROOT).json()["chunks"]
+        return count
+
+    parts, source = [data_of(21, MIN + 7), data_of(22, 2_000_003)], Upload(client, bucket, "source")
+    for number, part in enumerate(parts, 1):
+        source.put(number, part)
+    source.complete()
+    before, upload = chunks(), Upload(client, bucket)
+    for number in (1, 2):
+        answer = client.upload_part_copy(**upload.where, PartNumber=number, CopySource=f"{bucket}/source")
+        upload.parts[number] = {"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]}
+        assert upload.parts[number]["ETag"] == f'"{hashlib.md5(b"".join(parts)).hexdigest()}"'
+    assert chunks() == before
+    client.delete_object(Bucket=bucket, Key="source")
+    upload.complete()
+    assert body_of(client, bucket, "a") == b"".join(parts) * 2
+
+
 @pytest.mark.parametrize("wanted", ["bytes=0-3", "bytes=2-1", "bytes=1-", "bytes=-1", "0-1", "bytes=0-1,2-2"])
 def test_ranges_that_are_none(client: Any, bucket: str, wanted: str) -> None:
     client.put_object(Bucket=bucket, Key="source", Body=b"abc")
