@@ -15,6 +15,7 @@ from app.errors import MiniS3Error
 from app.logs import get_logger
 from app.models.buckets import Bucket
 from app.s3.address import Address, parse_address
+from app.s3.authorize import denied
 from app.s3.body import Body
 from app.s3.cors import cors_headers
 from app.s3.credentials import by_any, find_credentials
@@ -38,6 +39,9 @@ _SERVER_ID = hashlib.sha256(b"mini-s3").hexdigest()
 
 _OF_NO_BUCKET = ("CreateBucket", "PreflightBucket", "PreflightObject")
 """Operations that have a bucket in their address, which need not be there."""
+
+_FIRST_LOOKS = ("HeadBucket", "GetBucketLocation")
+"""What clients do with a bucket before they do anything in it."""
 
 _OF_SEVERAL_KEYS = ("DeleteObjects", "PostObject")
 """Operations whose handlers see to it that the caller may do this, for each key that the body names."""
@@ -119,13 +123,15 @@ class S3App:
         return await self._buckets.find(address.bucket)
 
     async def _authorize(self, request: S3Request) -> None:
+        expected = request.headers.get("x-amz-expected-bucket-owner")
+        if expected is not None and request.found_bucket and request.bucket.owner != expected:
+            raise denied()
         if request.operation.name in _OF_SEVERAL_KEYS:
             return
-        if request.operation.name == "HeadBucket":
-            await self._authorizer.on_existence(request.caller, request.bucket)
-            return
         for action in request.operation.actions_for(request.query):
-            if request.found_bucket is None:
+            if request.operation.name in _FIRST_LOOKS:
+                await self._authorizer.on_existence(request.caller, action, request.bucket)
+            elif request.found_bucket is None:
                 self._authorizer.on_service(request.caller, action, request.bucket_name)
             elif request.operation.level == "object":
                 await self._authorizer.on_object(request.caller, action, request.bucket, request.key, request.version)

@@ -51,11 +51,11 @@ class Authorizer:
         if not caller.owner or not (caller.may(permission, bucket) if bucket else permission in caller.permissions):
             raise denied()
 
-    async def on_existence(self, caller: Caller, bucket: Bucket) -> None:
+    async def on_existence(self, caller: Caller, action: str, bucket: Bucket) -> None:
         """Whether somebody may know that the bucket is there: clients look for it before they do anything in it,
         also with a key that is limited to a prefix of it. Raises S3Error AccessDenied."""
         if not (caller.owner and caller.sees(bucket.owner) and caller.prefixes_in(bucket.name)):
-            await self.on_bucket(caller, "s3:ListBucket", bucket)
+            await self.on_bucket(caller, action, bucket)
 
     async def on_bucket(self, caller: Caller, action: str, bucket: Bucket, key: str = "") -> None:
         """`key` is the prefix of what is listed. Raises S3Error AccessDenied."""

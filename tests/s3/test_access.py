@@ -122,6 +122,7 @@ OTHERWISE = {
     ("CreateBucket", "other"): (200, ""),
     # Clients look for the bucket before they use a prefix of it.
     ("HeadBucket", "elsewhere"): (200, ""),
+    ("GetBucketLocation", "elsewhere"): (200, ""),
     # Each key is refused for itself; none is deleted.
     ("DeleteObjects", "anonymous"): (200, ""),
     ("DeleteObjects", "other"): (200, ""),

@@ -202,6 +202,14 @@ def test_what_is_given_to_the_owner_of_the_bucket_is_for_nobody_else(
         anonymous.get_object(Bucket=bucket, Key="a")
 
 
+def test_a_bucket_that_is_made_again_has_the_acl_of_a_new_one(client: Any, bucket: str, anonymous: Any) -> None:
+    client.create_bucket(Bucket=bucket, ACL="public-read")
+    anonymous.list_objects_v2(Bucket=bucket)
+    client.create_bucket(Bucket=bucket)
+    with error("AccessDenied", 403):
+        anonymous.list_objects_v2(Bucket=bucket)
+
+
 # What overrides them
 
 
@@ -231,7 +239,10 @@ def test_acls_are_off_where_the_bucket_owner_is_enforced(client: Any, bucket: st
             client.put_object_acl(Bucket=bucket, Key="a", ACL=acl)
         with error("AccessControlListNotSupported", 400):
             client.put_object(Bucket=bucket, Key="b", Body=b"", ACL=acl)
+    with error("AccessControlListNotSupported", 400):
+        client.create_bucket(Bucket=bucket, ACL="public-read")
     client.put_object(Bucket=bucket, Key="b", Body=b"", ACL="bucket-owner-full-control")
+    client.create_bucket(Bucket=bucket)
     client.delete_bucket_ownership_controls(Bucket=bucket)
     anonymous.get_object(Bucket=bucket, Key="a")
 
@@ -277,5 +288,7 @@ def test_public_acls_are_refused(client: Any, bucket: str) -> None:
             client.put_object_acl(Bucket=bucket, Key="a", ACL=acl)
         with error("AccessDenied", 403):
             client.put_object(Bucket=bucket, Key="b", Body=b"", ACL=acl)
+        with error("AccessDenied", 403):
+            client.create_bucket(Bucket=bucket, ACL=acl)
     client.put_object_acl(Bucket=bucket, Key="a", ACL="private")
     client.put_bucket_acl(Bucket=bucket, ACL="private")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.s3.conftest import ROOT, client_of
 from tests.s3.wire import code_in, error, send
-from tests.support import Databases, Server
+from tests.support import Databases, Server, blob_of
 
 DATA = bytes(range(256)) * 8192 + b"the end"
 """A little more than two chunks."""
@@ -315,6 +315,15 @@ def test_a_small_object_is_looked_up_once(client: Any, bucket: str, s3_server: S
     of_object = [query for query in queries if "small" in str(query["command"].get("filter"))]
     assert [query["ns"].partition(".")[2] for query in of_object] == ["files"]
     assert not [query for query in queries if query["ns"].endswith(".pages")]
+
+
+def test_an_object_that_is_damaged(client: Any, bucket: str, s3_server: Server) -> None:
+    content = b"that nobody else has: " + bucket.encode()
+    client.put_object(Bucket=bucket, Key="a", Body=content)
+    blob_of(s3_server, hashlib.sha256(content).hexdigest()).write_bytes(b"that is not it")
+    with error("InternalError", 500):
+        client.get_object(Bucket=bucket, Key="a")
+    assert client.head_object(Bucket=bucket, Key="a")["ContentLength"] == len(content)
 
 
 # What there is not

@@ -312,7 +312,7 @@ def test_lists_of_uploads(client: Any, bucket: str) -> None:
     uploads, _, answer = listed_uploads(client, bucket)
     assert uploads == made
     assert answer["IsTruncated"] is False
-    found, options = [], {"MaxUploads": 3}
+    found, options = [], {"MaxUploads": 1}
     for _ in range(10):
         uploads, _, answer = listed_uploads(client, bucket, **options)
         found += uploads

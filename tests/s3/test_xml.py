@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from app.s3.errors import S3Error
 from app.s3.xml import (
     MAX_DEPTH,
+    MAX_ELEMENTS,
     NAMESPACE,
     XSI,
     Attributed,
@@ -146,6 +147,13 @@ def test_the_same_document_in_other_dress(body: str) -> None:
 )
 def test_what_is_refused(body: str | bytes, reason: str) -> None:
     assert reason in refused(body)
+
+
+def test_documents_of_too_many_elements() -> None:
+    most = b"<a>" + b"<b/>" * (MAX_ELEMENTS - 1)
+    assert len(parse(most + b"</a>", "a", 1 << 20).children) == MAX_ELEMENTS - 1
+    with pytest.raises(S3Error, match=f"more than {MAX_ELEMENTS} elements"):
+        parse(most + b"<b/></a>", "a", 1 << 20)
 
 
 def test_the_deepest_document() -> None:
