@@ -138,8 +138,8 @@ class Catalog:
         return await self._database.transaction(work)
 
     async def end_session(self, upload: SessionId, stale_since: datetime | None = None) -> bool:
-        """Give up an upload session, whatever it is, or if it made no progress since then; what its parts held is
-        released at once. False if there is none, or it did."""
+        """Give up an upload session that is open, or one, also if it is done, that made no progress since then; what
+        its parts held is released at once. False if it is not so."""
 
         async def work(session: Session) -> bool:
             if not await self._sessions.remove(upload, session, stale_since=stale_since):

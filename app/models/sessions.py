@@ -206,8 +206,8 @@ class UploadSessions:
         await self._sessions.update_one({"_id": upload}, change, session=session)
 
     async def remove(self, upload: SessionId, session: Session, *, stale_since: datetime | None = None) -> bool:
-        """Remove the session, if it is stale or whatever it is. False if it is not there, or not stale."""
-        query: Document = {"_id": upload, **({"at": {"$lte": stale_since}} if stale_since else {})}
+        """Remove a session that is open, or one that is stale, also if it is done. False if it is not."""
+        query: Document = {"_id": upload, **({"at": {"$lte": stale_since}} if stale_since else {"done": None})}
         return bool(await self._sessions.delete_many(query, session=session))
 
 

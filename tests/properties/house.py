@@ -68,7 +68,8 @@ class House:
         self._stack = AsyncExitStack()
         faces = await self._stack.enter_async_context(open_parts(self._assignment))
         self.store, self.s3 = faces.api.store, faces.s3
-        self.stages, self.database = self.store._stages, self.store._ledger._database
+        self.stages = self.store._stages
+        self.database = self.stages.ledger._database
 
     async def close(self) -> None:
         await self._stack.aclose()
