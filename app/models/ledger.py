@@ -71,9 +71,8 @@ class _Commit:
     @property
     def borrowed(self) -> set[PageId]:
         """Pages that the upload brings not, but takes from another file."""
-        return (
-            {ref.id for file in self.files for ref in file.pages} - self.hold.pages - {page.id for page in self.tails}
-        )
+        used = {ref.id for file in self.files for ref in file.pages} | (self.part.held if self.part else set())
+        return used - self.hold.pages - {page.id for page in self.tails}
 
     @property
     def places(self) -> list[tuple[str, str]]:
@@ -209,7 +208,7 @@ class Ledger:
         return committed
 
     async def commit_part(self, hold: Hold, part: Part, tails: Sequence[Page]) -> None:
-        """As `commit_files`, for a part of an upload session. Raises NoSuchUpload."""
+        """As `commit_files`, for a part of an upload session. Raises NoSuchUpload, and SourceGone."""
         await self._committed(_Commit(hold, (), tails, part=part))
 
     async def _committed(self, commit: _Commit) -> Sequence[File]:

@@ -120,8 +120,17 @@ def acl_of_new_object(request: S3Request) -> str:
         if acl not in (None, "bucket-owner-full-control"):
             raise _not_supported()
         return "private"
-    _see_that_it_is_taken(request.bucket, acl or "private")
+    see_that_it_is_taken(request.bucket, acl or "private")
     return acl or "private"
+
+
+def see_that_it_is_taken(bucket: Bucket, acl: str) -> None:
+    """Raises S3Error AccessControlListNotSupported where the bucket has no ACLs, and AccessDenied where it takes no
+    public ones."""
+    if acls_are_off(bucket) and acl != "private":
+        raise _not_supported()
+    if is_public(acl) and bucket.settings.get("publicAccessBlock", {}).get("BlockPublicAcls"):
+        raise denied()
 
 
 def owner_document(account: str) -> Mapping[str, Value]:
@@ -178,13 +187,8 @@ async def _asked(request: S3Request, subject: Subject) -> str:
     if acl is None and not body:
         raise S3Error("MissingSecurityHeader", "The request needs an ACL: in x-amz-acl, in grants, or as its body.")
     chosen = acl or subject.read(parse(body, "AccessControlPolicy", MAX_DOCUMENT))
-    _see_that_it_is_taken(request.bucket, chosen)
+    see_that_it_is_taken(request.bucket, chosen)
     return chosen
-
-
-def _see_that_it_is_taken(bucket: Bucket, acl: str) -> None:
-    if is_public(acl) and bucket.settings.get("publicAccessBlock", {}).get("BlockPublicAcls"):
-        raise denied()
 
 
 def _granted(header: str, value: str) -> list[Grant]:

@@ -15,6 +15,7 @@ from app.errors import MiniS3Error
 from app.logs import get_logger
 from app.models.buckets import Bucket
 from app.s3.address import Address, parse_address
+from app.s3.authorize import denied
 from app.s3.body import Body
 from app.s3.cors import cors_headers
 from app.s3.credentials import by_any, find_credentials
@@ -119,6 +120,9 @@ class S3App:
         return await self._buckets.find(address.bucket)
 
     async def _authorize(self, request: S3Request) -> None:
+        expected = request.headers.get("x-amz-expected-bucket-owner")
+        if expected is not None and request.found_bucket and request.bucket.owner != expected:
+            raise denied()
         if request.operation.name in _OF_SEVERAL_KEYS:
             return
         for action in request.operation.actions_for(request.query):

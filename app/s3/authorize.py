@@ -22,6 +22,9 @@ _DELETES = ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:DeleteBucket")
 _OF_OBJECTS = ("s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectAttributes", "s3:GetObjectVersionAttributes")
 """Actions that the ACL of an object may allow."""
 
+_FIRST_LOOKS = ("s3:ListBucket", "s3:GetBucketLocation")
+"""What clients do with a bucket before they do anything in it."""
+
 _GRANTED: Mapping[str, Permission] = {
     "s3:ListBucket": "list",
     "s3:ListBucketVersions": "list",
@@ -78,8 +81,7 @@ class Authorizer:
         permission = permission_for(action)
         if caller.may(permission, bucket.name, key):
             return True
-        # Clients look for the bucket before they do anything in it.
-        return action == "s3:ListBucket" and key == "" and bool(caller.prefixes_in(bucket.name))
+        return action in _FIRST_LOOKS and key == "" and bool(caller.prefixes_in(bucket.name))
 
 
 def is_public(acl: str) -> bool:

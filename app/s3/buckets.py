@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from app.errors import BucketExists
 from app.models.buckets import Bucket, Versioning
-from app.s3.acls import of_bucket, owner_document
-from app.s3.configuration import MAX_DOCUMENT, require_settings
+from app.s3.acls import of_bucket, owner_document, see_that_it_is_taken
+from app.s3.configuration import MAX_DOCUMENT, require_settings, without_settings
 from app.s3.controls import OWNERSHIPS
 from app.s3.errors import S3Error
 from app.s3.parts import S3Parts
@@ -18,6 +18,7 @@ from app.s3.request import Handler, S3Request, answer, empty
 from app.s3.tagging import BUCKET_TAGS, stored_tags
 from app.s3.tokens import from_token, to_token
 from app.s3.xml import Element, Value, parse
+from app.store.buckets import NATIVE
 
 MAX_BUCKETS = 10_000
 """Listed at once (ListBuckets of the API reference)."""
@@ -79,7 +80,18 @@ class BucketOperations:
             if self._region != _FIRST_REGION:
                 message = "Your previous request to create the named bucket succeeded and you already own it."
                 raise S3Error("BucketAlreadyOwnedByYou", message, BucketName=name) from error
+            await self._make_again(name, settings)
         return empty(headers={"location": f"/{name}"})
+
+    async def _make_again(self, name: str, settings: Mapping[str, Any]) -> None:
+        """The bucket gets the ACL of a new one (CreateBucket of the API reference), and stays as it is otherwise."""
+        bucket = await self._buckets.find(name)
+        if bucket.name == NATIVE:
+            if settings:
+                raise without_settings(name)
+            return
+        see_that_it_is_taken(bucket, settings.get("acl", "private"))
+        await self._buckets.set(name, "acl", settings.get("acl"))
 
     def _settings_from(self, configuration: Element) -> dict[str, Any]:
         configuration.only("LocationConstraint", "Tags")

@@ -16,11 +16,15 @@ def require_settings(request: S3Request) -> None:
     """Raises S3Error InvalidBucketState for the bucket of the native API, which has no settings, and whose files have
     neither tags nor ACLs."""
     if request.bucket.name == NATIVE:
-        raise S3Error(
-            "InvalidBucketState",
-            f"The bucket {request.bucket_name} holds the files of the native API. It can't be configured, and these "
-            "have no tags and no ACLs. Use another bucket.",
-        )
+        raise without_settings(request.bucket_name)
+
+
+def without_settings(bucket_name: str) -> S3Error:
+    return S3Error(
+        "InvalidBucketState",
+        f"The bucket {bucket_name} holds the files of the native API. It can't be configured, and these have no tags "
+        "and no ACLs. Use another bucket.",
+    )
 
 
 async def keep(buckets: BucketStore, request: S3Request, setting: str, value: Any) -> None:

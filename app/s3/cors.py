@@ -101,12 +101,13 @@ class Rule:
 
 
 def cors_headers(bucket: Bucket | None, method: str, headers: Mapping[str, str]) -> dict[str, str]:
-    """What an answer says so that a page of the request's origin may read it; nothing where that may not be."""
-    origin = headers.get("origin")
-    if bucket is None or origin is None:
+    """What an answer says so that a page of the request's origin may read it. Where there are rules, caches are told
+    that answers differ by origin."""
+    if bucket is None or "cors" not in bucket.settings:
         return {}
-    rule = _find(bucket, origin, method, [])
-    return rule.answer(origin, []) if rule else {}
+    origin = headers.get("origin")
+    rule = _find(bucket, origin, method, []) if origin else None
+    return rule.answer(origin, []) if rule and origin else {"vary": _VARY}
 
 
 class Cors:

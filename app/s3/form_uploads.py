@@ -142,7 +142,7 @@ class _Upload:
             raise S3Error("IncorrectNumberOfFilesInPostRequest", message)
         key = _key(self._fields, file_name)
         policy = await self._uploads.allow(self._request, key, self._fields)
-        headers = {**self._fields, "x-amz-acl": self._fields.get("acl", "private")}
+        headers = {"x-amz-acl": self._fields.get("acl", "private"), **self._fields}
         request = replace(self._request, key=key, headers=headers)
         wanted = described(request)
         if "tagging" in self._fields:

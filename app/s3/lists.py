@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from urllib.parse import quote
+from collections.abc import Mapping, Sequence
 
 from starlette.responses import Response
 
 from app.errors import NoSuchKey, NoSuchVersion
 from app.models.objects import Position, Version
 from app.s3.acls import owner_document
+from app.s3.asked import Asked
 from app.s3.entry import checksum_type
 from app.s3.errors import S3Error
 from app.s3.parts import S3Parts
@@ -18,46 +17,8 @@ from app.s3.reads import storage_class
 from app.s3.request import Handler, S3Request, answer
 from app.s3.tokens import from_token, to_token
 from app.s3.xml import Children, Value
-from app.store.listing import Listing, Query
+from app.store.listing import Listing
 from app.types import File
-
-MAX_KEYS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What all three take: which keys, and how text is written in the answer."""
-
-    query: Query
-    encode: Callable[[str], str]
-    encoding: str | None
-
-    @classmethod
-    def of(cls, request: S3Request) -> _Asked:
-        """Raises S3Error InvalidArgument."""
-        encoding = request.parameter("encoding-type")
-        if encoding not in (None, "url"):
-            raise S3Error(
-                "InvalidArgument",
-                "Invalid Encoding Method specified in Request",
-                ArgumentName="encoding-type",
-                ArgumentValue=str(encoding)[:100],
-            )
-        limit = min(request.number("max-keys", MAX_KEYS), MAX_KEYS)
-        query = Query(request.parameter("prefix") or "", request.parameter("delimiter") or "", limit)
-        return cls(query, _url_encoded if encoding else str, encoding)
-
-    def head(self, request: S3Request) -> dict[str, Value]:
-        return {
-            "Name": request.bucket_name,
-            "Prefix": self.encode(self.query.prefix),
-            "Delimiter": self.encode(self.query.delimiter) if self.query.delimiter else None,
-            "MaxKeys": self.query.limit,
-            "EncodingType": self.encoding,
-        }
-
-    def prefixes(self, listing: Listing[Version]) -> list[Value]:
-        return [{"Prefix": self.encode(prefix)} for prefix in listing.prefixes]
 
 
 class Lists:
@@ -70,9 +31,9 @@ class Lists:
 
     async def first(self, request: S3Request) -> Response:
         """Version 1, whose lists go on behind a marker; the next one is told only where there is a delimiter."""
-        asked, marker = _Asked.of(request), request.parameter("marker") or ""
+        asked, marker = Asked.of(request, "max-keys"), request.parameter("marker") or ""
         listing = await self._objects.list(request.bucket, asked.query, asked.query.after(marker))
-        content = asked.head(request) | {"Marker": asked.encode(marker), "IsTruncated": listing.truncated}
+        content = _head(request, asked) | {"Marker": asked.encode(marker), "IsTruncated": listing.truncated}
         if listing.truncated and asked.query.delimiter:
             content["NextMarker"] = asked.encode(_last(listing))
         content["Contents"] = [_contents(asked, version, owner=True) for version in listing.entries]
@@ -81,11 +42,11 @@ class Lists:
 
     async def second(self, request: S3Request) -> Response:
         """Version 2, whose lists go on behind a token."""
-        asked, token = _Asked.of(request), request.parameter("continuation-token")
+        asked, token = Asked.of(request, "max-keys"), request.parameter("continuation-token")
         start, owner = request.parameter("start-after"), _flag(request, "fetch-owner")
         after = from_token(token) if token else start or ""
         listing = await self._objects.list(request.bucket, asked.query, asked.query.after(after))
-        content = asked.head(request) | {
+        content = _head(request, asked) | {
             "StartAfter": None if start is None else asked.encode(start),
             "ContinuationToken": token,
             "NextContinuationToken": to_token(_last(listing)) if listing.truncated else None,
@@ -97,11 +58,11 @@ class Lists:
         return answer("ListBucketResult", content)
 
     async def versions(self, request: S3Request) -> Response:
-        asked = _Asked.of(request)
+        asked = Asked.of(request, "max-keys")
         key, name = request.parameter("key-marker") or "", request.parameter("version-id-marker") or ""
         after = await self._after(request, asked, key, name)
         listing = await self._objects.list_versions(request.bucket, asked.query, after)
-        content = asked.head(request) | {
+        content = _head(request, asked) | {
             "KeyMarker": asked.encode(key),
             "VersionIdMarker": name,
             "IsTruncated": listing.truncated,
@@ -114,7 +75,7 @@ class Lists:
         prefixes: list[tuple[str, Value]] = [("CommonPrefixes", prefix) for prefix in asked.prefixes(listing)]
         return answer("ListVersionsResult", Children([*content.items(), *entries, *prefixes]))
 
-    async def _after(self, request: S3Request, asked: _Asked, key: str, name: str) -> Position:
+    async def _after(self, request: S3Request, asked: Asked, key: str, name: str) -> Position:
         """The place that two markers mean. A marker that an answer told has the version's number beside its id: so
         the list goes on though that version is deleted meanwhile, as it is by who empties a bucket."""
         if not name:
@@ -136,8 +97,8 @@ class Lists:
             ) from error
 
 
-def _url_encoded(text: str) -> str:
-    return quote(text, safe="/")
+def _head(request: S3Request, asked: Asked) -> dict[str, Value]:
+    return {"Name": request.bucket_name, **asked.head(), "MaxKeys": asked.query.limit}
 
 
 def _flag(request: S3Request, name: str) -> bool:
@@ -150,7 +111,7 @@ def _last(listing: Listing[Version]) -> str:
     return last if isinstance(last, str) else last.key
 
 
-def _contents(asked: _Asked, version: Version, *, owner: bool) -> Mapping[str, Value]:
+def _contents(asked: Asked, version: Version, *, owner: bool) -> Mapping[str, Value]:
     assert version.file is not None  # noqa: S101 - delete markers are not listed here
     elements: dict[str, Value] = {"Key": asked.encode(version.key), **_file_elements(version, version.file)}
     if owner:
@@ -170,7 +131,7 @@ def _file_elements(version: Version, file: File) -> dict[str, Value]:
     }
 
 
-def _version_elements(asked: _Asked, versions: Sequence[Version], after: Position) -> list[tuple[str, Value]]:
+def _version_elements(asked: Asked, versions: Sequence[Version], after: Position) -> list[tuple[str, Value]]:
     """Versions and delete markers in their order. A page may begin among those of a key."""
     elements: list[tuple[str, Value]] = []
     before = after.key if after.seq is not None else None

@@ -6,14 +6,14 @@ What there is of them is listed by `multipart_lists`.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 
 from starlette.responses import Response
 
 from app.errors import InvalidPart, NoSuchKey, NoSuchUpload, NoSuchVersion
-from app.models.sessions import PartSums, UploadSession
+from app.models.sessions import Part, PartSums, UploadSession
 from app.s3.assembly import Assembly
 from app.s3.checksums import ALGORITHMS, DEFAULT, Algorithm, multipart_choice, to_text
 from app.s3.entry import checksum_elements, described, location, version_headers
@@ -23,7 +23,7 @@ from app.s3.multipart_lists import MultipartLists, session_of
 from app.s3.parts import S3Parts
 from app.s3.preconditions import allow_condition, write_condition
 from app.s3.request import Handler, S3Request, answer, empty
-from app.s3.source import Sources
+from app.s3.source import Source, Sources
 from app.s3.xml import Value
 from app.store.objects import Wish, name_of
 from app.streams.ingest import Ingest
@@ -84,14 +84,23 @@ class MultipartUploads:
         source = await self._sources.find(request)
         start, stop = _range(request.headers.get("x-amz-copy-source-range"), source.file.size)
         algorithm = ALGORITHMS[session.checksum]
-        async with self._sessions.upload(session) as ingest:
-            await ingest.begin_file(name_of(request.key), session.content_type)
-            async with aclosing(self._sources.read(source, start, stop)) as pieces:
-                sums = await _summed(pieces, ingest, algorithm)
+        if (start, stop) == (0, source.file.size):
+            sums = _known_sums(source, algorithm) or await self._sums(source, algorithm)
+            part = await self._sessions.copy_part(session, number, source.file, sums)
+        else:
+            part = await self._store_range(session, number, self._sources.read(source, start, stop))
+        result: dict[str, Value] = {"ETag": f'"{part.sums.etag}"', "LastModified": part.created_at}
+        return answer("CopyPartResult", result | {algorithm.element: part.sums.checksum}, source.headers)
+
+    async def _sums(self, source: Source, algorithm: Algorithm) -> PartSums:
+        return _part_sums(await self._sources.sums(source, {"md5", algorithm.kind}), algorithm)
+
+    async def _store_range(self, session: UploadSession, number: int, pieces: AsyncGenerator[bytes, None]) -> Part:
+        async with self._sessions.upload(session) as ingest, aclosing(pieces):
+            await ingest.begin_file(name_of(session.entry.key), session.content_type)
+            sums = await _summed(pieces, ingest, ALGORITHMS[session.checksum])
             await ingest.end_file()
-            part = await ingest.commit_part(session, number, sums)
-        result: dict[str, Value] = {"ETag": f'"{sums.etag}"', "LastModified": part.created_at}
-        return answer("CopyPartResult", result | {algorithm.element: sums.checksum}, source.headers)
+            return await ingest.commit_part(session, number, sums)
 
     async def complete(self, request: S3Request) -> Response:
         condition = write_condition(request.headers)
@@ -153,6 +162,16 @@ def _completed(request: S3Request, file: File) -> Response:
     return answer("CompleteMultipartUploadResult", result | checksum_elements(entry), headers)
 
 
+def _known_sums(source: Source, algorithm: Algorithm) -> PartSums | None:
+    """Those of all bytes of the source, where they are known: its ETag is its MD5 unless there is a dash in it."""
+    entry = source.file.entry
+    if entry is None or "-" in entry.etag or entry.checksum is None:
+        return None
+    checksum = entry.checksum
+    known = checksum.kind == algorithm.name and not checksum.composite
+    return PartSums(entry.etag, checksum.value) if known else None
+
+
 async def _summed(pieces: AsyncIterator[bytes], ingest: Ingest, algorithm: Algorithm) -> PartSums:
     """Write the pieces into an upload, and sum them up."""
     sums = Sums({"md5", algorithm.kind})
@@ -182,7 +201,10 @@ def _check_kind(wanted: Algorithm, given: Algorithm) -> None:
 
 def _part_number(request: S3Request) -> int:
     """Raises S3Error InvalidArgument."""
-    return request.number("partNumber", 0, MAX_PART, 1)
+    if number := request.number("partNumber", 0, MAX_PART, 1):
+        return number
+    message = f"Part number must be an integer between 1 and {MAX_PART}, inclusive"
+    raise S3Error("InvalidArgument", message, ArgumentName="partNumber")
 
 
 def _range(header: str | None, size: int) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import quote
 
 from starlette.responses import Response
 
@@ -11,6 +10,8 @@ from app.errors import NoSuchUpload
 from app.models.database import object_id
 from app.models.objects import Position
 from app.models.sessions import Part, UploadSession
+from app.s3.acls import owner_document
+from app.s3.asked import MOST, Asked
 from app.s3.checksums import ALGORITHMS
 from app.s3.entry import STORAGE_CLASS
 from app.s3.errors import S3Error
@@ -19,9 +20,6 @@ from app.s3.request import Handler, S3Request, answer
 from app.s3.xml import Value
 from app.store.listing import Query
 from app.store.sessions import SessionStore
-
-MOST = 1000
-"""Parts, or uploads, in one answer."""
 
 
 async def session_of(sessions: SessionStore, request: S3Request) -> UploadSession:
@@ -38,7 +36,7 @@ class MultipartLists:
         return {"ListParts": self.list_parts, "ListMultipartUploads": self.list_uploads}
 
     async def list_parts(self, request: S3Request) -> Response:
-        marker, limit = request.number("part-number-marker", 0), _limit(request, "max-parts")
+        marker, limit = request.number("part-number-marker", 0), min(request.number("max-parts", MOST), MOST)
         session = await session_of(self._sessions, request)
         if session.done:
             raise NoSuchUpload("The upload was completed already.")
@@ -58,46 +56,27 @@ class MultipartLists:
         return answer("ListPartsResult", result | _of_session(session))
 
     async def list_uploads(self, request: S3Request) -> Response:
-        encoded = _encoding(request) == "url"
+        asked = Asked.of(request, "max-uploads")
         marker, upload_marker = request.parameter("key-marker") or "", request.parameter("upload-id-marker") or ""
-        prefix, delimiter = request.parameter("prefix") or "", request.parameter("delimiter") or ""
-        query = Query(prefix, delimiter, _limit(request, "max-uploads"))
-        found = await self._sessions.list(request.bucket, query, _position(query, marker, upload_marker))
-        last = found.items[-1] if found.truncated and found.items else None
-
-        def written(text: str) -> str:
-            return quote(text, safe="/") if encoded else text
-
+        found = await self._sessions.list(request.bucket, asked.query, _position(asked.query, marker, upload_marker))
+        last = found.items[-1] if found.truncated else None
         following: dict[str, Value] = {}
         if isinstance(last, UploadSession):
-            following = {"NextKeyMarker": written(last.entry.key), "NextUploadIdMarker": str(last.id)}
+            following = {"NextKeyMarker": asked.encode(last.entry.key), "NextUploadIdMarker": str(last.id)}
         elif last is not None:
-            following = {"NextKeyMarker": written(last), "NextUploadIdMarker": ""}
+            following = {"NextKeyMarker": asked.encode(last), "NextUploadIdMarker": ""}
         result: dict[str, Value] = {
             "Bucket": request.bucket_name,
-            "KeyMarker": written(marker),
+            "KeyMarker": asked.encode(marker),
             "UploadIdMarker": upload_marker,
             **following,
-            "Prefix": written(prefix),
-            "Delimiter": written(delimiter) if delimiter else None,
-            "EncodingType": "url" if encoded else None,
-            "MaxUploads": query.limit,
+            **asked.head(),
+            "MaxUploads": asked.query.limit,
             "IsTruncated": found.truncated,
-            "Upload": [_upload(one, written(one.entry.key)) for one in found.entries],
-            "CommonPrefixes": [{"Prefix": written(one)} for one in found.prefixes],
+            "Upload": [_upload(one, asked.encode(one.entry.key)) for one in found.entries],
+            "CommonPrefixes": asked.prefixes(found),
         }
         return answer("ListMultipartUploadsResult", result)
-
-
-def _limit(request: S3Request, name: str) -> int:
-    return min(request.number(name, MOST), MOST)
-
-
-def _encoding(request: S3Request) -> str | None:
-    encoding = request.parameter("encoding-type")
-    if encoding not in (None, "url"):
-        raise S3Error("InvalidArgument", "Invalid Encoding Method specified in Request", ArgumentName="encoding-type")
-    return encoding
 
 
 def _position(query: Query, marker: str, upload_marker: str) -> Position:
@@ -121,7 +100,7 @@ def _part(part: Part, session: UploadSession) -> dict[str, Value]:
 
 
 def _of_session(session: UploadSession) -> dict[str, Value]:
-    owner: Value = {"ID": session.owner, "DisplayName": session.owner}
+    owner = owner_document(session.owner)
     return {
         "Initiator": owner,
         "Owner": owner,

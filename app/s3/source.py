@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 from app.models.buckets import Bucket
 from app.models.objects import Version
 from app.s3.address import valid_bucket
-from app.s3.authorize import Authorizer
+from app.s3.authorize import Authorizer, denied
 from app.s3.errors import S3Error
 from app.s3.parts import S3Parts
 from app.s3.preconditions import check_source
@@ -70,6 +70,8 @@ class Sources:
             raise S3Error("NotImplemented", "Encryption by keys of customers is not implemented.")
         place = Place.parse(request.headers[_HEADER])
         bucket = await self._buckets.find(place.bucket)
+        if request.headers.get("x-amz-source-expected-bucket-owner", bucket.owner) != bucket.owner:
+            raise denied()
         action = "s3:GetObjectVersion" if place.version else "s3:GetObject"
         await self._authorizer.on_object(request.caller, action, bucket, place.key, place.version)
         version = await self._objects.find(bucket, place.key, place.version)

@@ -21,6 +21,9 @@ XSI = "http://www.w3.org/2001/XMLSchema-instance"
 MAX_DEPTH = 32
 """Elements within each other. The deepest documents of the API reference have less than ten."""
 
+MAX_ELEMENTS = 100_000
+"""Elements of a document: ten thousand parts have half as many. Small ones take many times their text in memory."""
+
 
 Content: TypeAlias = "str | int | bool | datetime | Mapping[str, Value] | Children"
 """Text, or the children of an element by their names."""
@@ -204,6 +207,7 @@ class _Reader:
     def __init__(self) -> None:
         self.outside = Element("", {}, [])
         self._open: list[tuple[Element, list[str]]] = [(self.outside, [])]
+        self._count = 0
         self.parser = parser = expat.ParserCreate("utf-8", " ")
         parser.buffer_text = True
         parser.StartElementHandler = self._start
@@ -216,6 +220,9 @@ class _Reader:
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if len(self._open) > MAX_DEPTH:
             _malformed(f"It is deeper than {MAX_DEPTH} elements.")
+        self._count += 1
+        if self._count > MAX_ELEMENTS:
+            _malformed(f"It has more than {MAX_ELEMENTS} elements.")
         element = Element(_local(name), {_local(key): text for key, text in attributes.items()}, [])
         self._open[-1][0].children.append(element)
         self._open.append((element, []))

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
-from app.errors import InvalidPart, NoSuchUpload
+from app.errors import InvalidPart, NoSuchKey, NoSuchUpload
 from app.models.buckets import Bucket
 from app.models.catalog import Catalog
 from app.models.files import new_file_id
+from app.models.ledger import Hold, SourceGone
 from app.models.objects import ANYHOW, Condition, Position
 from app.models.pages import Pages
-from app.models.sessions import Part, UploadSession, UploadSessions, new_session_id
+from app.models.sessions import Part, PartSums, UploadSession, UploadSessions, new_session_id
 from app.store.listing import Listing, Query, list_folded
 from app.store.objects import Wish, name_of
 from app.streams.ingest import Ingest, Stages, open_ingest
@@ -49,6 +50,17 @@ class SessionStore:
     def upload(self, session: UploadSession) -> AbstractAsyncContextManager[Ingest]:
         """As `open_ingest`, to be committed as a part."""
         return open_ingest(self._stages, session.owner)
+
+    async def copy_part(self, session: UploadSession, number: int, source: File, sums: PartSums) -> Part:
+        """Make a part of the same bytes as those of a file, none of which is moved. Raises NoSuchKey where the file is
+        deleted meanwhile."""
+        ledger = self._stages.ledger
+        part = Part(session.id, number, source.size, sums, await ledger.now(), source.pages)
+        try:
+            await ledger.commit_part(Hold(), part, [])
+        except SourceGone as error:
+            raise NoSuchKey(f"The source of part {number} is not there any more.") from error
+        return part
 
     async def parts(self, session: UploadSession, after: int = 0, limit: int = 0) -> Sequence[Part]:
         """The parts with numbers over `after`, by number; up to `limit`, or all where that is 0."""

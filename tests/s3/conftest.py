@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
@@ -54,12 +54,25 @@ def bucket(client: Any, request: pytest.FixtureRequest) -> str:
     return name
 
 
+KeyFor = Callable[..., tuple[str, str]]
+
+
 @pytest.fixture(scope="session")
-def stranger(s3_server: Server) -> tuple[str, str]:
-    """Keys of another account, which may do everything with what is its own."""
+def key_for(s3_server: Server) -> KeyFor:
+    """Makes access keys, by the words of the command."""
     where = ("--mongo-url", s3_server.mongo_url, "--mongo-database", s3_server.mongo_database)
-    made = result_of("key", "create", *where, "--data-dir", s3_server.data_dir, "--owner", "stranger")
-    return made["accessKey"], made["secretKey"]
+
+    def make(*words: object) -> tuple[str, str]:
+        made = result_of("key", "create", *where, "--data-dir", s3_server.data_dir, *words)
+        return made["accessKey"], made["secretKey"]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def stranger(key_for: KeyFor) -> tuple[str, str]:
+    """Keys of another account, which may do everything with what is its own."""
+    return key_for("--owner", "stranger")
 
 
 @pytest.fixture

@@ -118,6 +118,8 @@ def test_the_bucket_of_the_native_api(client: Any, s3_server: Server) -> None:
     assert NATIVE in names(client)
     client.head_bucket(Bucket=NATIVE)
     client.create_bucket(Bucket=NATIVE)
+    with error("InvalidBucketState", 409):
+        client.create_bucket(Bucket=NATIVE, ACL="public-read")
     with error("BucketNotEmpty", 409):
         client.delete_bucket(Bucket=NATIVE)
     with error("InvalidBucketState", 409):

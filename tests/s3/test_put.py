@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import random
+import socket
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -17,7 +19,7 @@ from awscrt import checksums as crt
 from app.s3.errors import STATUS
 from tests.s3.conftest import ROOT, client_of
 from tests.s3.wire import code_in, error, send
-from tests.support import Server
+from tests.support import Server, eventually
 
 DIGESTS: Mapping[str, Callable[[bytes], bytes]] = {
     "CRC32": lambda data: zlib.crc32(data).to_bytes(4, "big"),
@@ -197,6 +199,16 @@ def test_into_no_bucket(client: Any) -> None:
         client.put_object(Bucket="there-is-none", Key="a", Body=b"")
 
 
+def test_the_owner_of_the_bucket_is_the_expected_one(client: Any, bucket: str) -> None:
+    with error("AccessDenied", 403):
+        client.put_object(Bucket=bucket, Key="a", Body=b"", ExpectedBucketOwner="somebody")
+    client.put_object(Bucket=bucket, Key="a", Body=b"", ExpectedBucketOwner="local")
+    source = f"{bucket}/a"
+    with error("AccessDenied", 403):
+        client.copy_object(Bucket=bucket, Key="b", CopySource=source, ExpectedSourceBucketOwner="somebody")
+    client.copy_object(Bucket=bucket, Key="b", CopySource=source, ExpectedSourceBucketOwner="local")
+
+
 def test_versions_are_told(client: Any, bucket: str) -> None:
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     first, second = (client.put_object(Bucket=bucket, Key="a", Body=body)["VersionId"] for body in (b"1", b"2"))
@@ -228,6 +240,17 @@ def test_a_reader_goes_on_while_the_object_is_put_again(client: Any, bucket: str
     client.put_object(Bucket=bucket, Key="a", Body=new)
     assert begun + reading.read() == old
     assert body_of(client, bucket, "a") == new
+
+
+def test_a_writer_that_goes_away_leaves_what_was_there(s3_server: Server, client: Any, bucket: str) -> None:
+    client.put_object(Bucket=bucket, Key="a", Body=b"before")
+    url = urlsplit(client.generate_presigned_url("put_object", {"Bucket": bucket, "Key": "a"}))
+    gone = len(s3_server.events("client gone in mid-request"))
+    with socket.create_connection((url.hostname, url.port)) as connection:
+        head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: 3000000\r\n\r\n"
+        connection.sendall(head.encode() + bytes(2_000_000))
+    eventually(lambda: len(s3_server.events("client gone in mid-request")) > gone)
+    assert body_of(client, bucket, "a") == b"before"
 
 
 def test_one_of_many_writers_is_the_last(s3_server: Server, bucket: str) -> None:

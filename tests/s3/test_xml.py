@@ -11,7 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.s3.errors import S3Error
-from app.s3.xml import MAX_DEPTH, NAMESPACE, XSI, Attributed, Content, Element, document, error_document, parse
+from app.s3.xml import (
+    MAX_DEPTH,
+    MAX_ELEMENTS,
+    NAMESPACE,
+    XSI,
+    Attributed,
+    Children,
+    Content,
+    Element,
+    document,
+    error_document,
+    parse,
+)
 
 XML_1_0 = st.text(
     st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff")
@@ -36,6 +48,13 @@ def refused(body: str | bytes) -> str:
         read(body)
     assert (caught.value.code, caught.value.status) == ("MalformedXML", 400)
     return caught.value.message.partition("schema: ")[2]
+
+
+def test_children_of_several_names_keep_their_order() -> None:
+    assert written(Children([("a", 1), ("b", {"c": 2}), ("a", None), ("a", [3, 4])])) == (
+        "<a>1</a><b><c>2</c></b><a>3</a><a>4</a>"
+    )
+    assert written({"r": Children([])}) == "<r></r>"
 
 
 def test_values_become_elements() -> None:
@@ -128,6 +147,13 @@ def test_the_same_document_in_other_dress(body: str) -> None:
 )
 def test_what_is_refused(body: str | bytes, reason: str) -> None:
     assert reason in refused(body)
+
+
+def test_documents_of_too_many_elements() -> None:
+    most = b"<a>" + b"<b/>" * (MAX_ELEMENTS - 1)
+    assert len(parse(most + b"</a>", "a", 1 << 20).children) == MAX_ELEMENTS - 1
+    with pytest.raises(S3Error, match=f"more than {MAX_ELEMENTS} elements"):
+        parse(most + b"<b/></a>", "a", 1 << 20)
 
 
 def test_the_deepest_document() -> None:

@@ -19,6 +19,7 @@ from app.streams.multipart import (
     MAX_BESIDE,
     MAX_PARTS,
     Event,
+    Field,
     FileBegin,
     FileData,
     FileEnd,
@@ -374,6 +375,23 @@ def test_the_field_is_the_callers_choice() -> None:
     body = form([Part(b"1"), Part(b"2", b"form-data; name=other; filename=g.txt")])
     assert collect(parser.feed(body)) == [("g.txt", DEFAULT_CONTENT_TYPE, b"2")]
     parser.finish()
+
+
+@pytest.mark.parametrize("value", [b"", b"x", b"\r\n", b"\r\n--b-4", b"--b-42", bytes(range(256)), b"x" * MAX_BESIDE])
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+def test_fields_are_kept_where_that_is_wanted(value: bytes, size: int) -> None:
+    parts = [
+        Part(value, b'form-data; name="a"'),
+        Part(b"content"),
+        Part(value[::-1].replace(DELIMITER, b""), b'form-data; name="b"'),
+    ]
+    whole = form(parts)
+    parser = FormParser(CONTENT_TYPE, keep_fields=True)
+    events = [event for at in range(0, len(whole), size) for event in parser.feed(whole[at : at + size])]
+    parser.finish()
+    fields = [event for event in events if isinstance(event, Field)]
+    assert fields == [Field("a", value), Field("b", parts[2].body)]
+    assert collect([event for event in events if not isinstance(event, Field)])[0][2] == b"content"
 
 
 def test_an_empty_line_before_the_form_and_folded_headers_are_read() -> None:
