@@ -18,6 +18,21 @@ from app.s3.tagging import Tagging
 from app.s3.unconfigured import unconfigured
 from app.s3.writes import ObjectWrites
 
+_CANNED = "Canned ACLs only."
+_NONE = "There never is one: it says so."
+
+LACKING: Mapping[str, str] = {
+    **dict.fromkeys(("GetBucketAcl", "PutBucketAcl", "GetObjectAcl", "PutObjectAcl"), _CANNED),
+    "PutBucketVersioning": "Without MFA Delete.",
+    "CreateBucket": "Without object lock.",
+    **dict.fromkeys(
+        ("PutObject", "CopyObject", "CreateMultipartUpload", "PostObject"),
+        "Without encryption by the server and object lock.",
+    ),
+    **dict.fromkeys(unconfigured(), _NONE),
+}
+"""What operations that are supported can't do, for the compatibility page."""
+
 
 def handlers(parts: S3Parts, region: str) -> Mapping[str, Handler]:
     """The handlers by the names of their operations."""

@@ -136,7 +136,7 @@ def test_a_folder_that_can_not_be_used_is_told(tmp_path: Path) -> None:
         {"root_access_key": "abc", "root_secret_key": "with a space"},
         {"master_key": "c2VjcmV0IGJ1dCB0b28gc2hvcnQ="},
         {"s3_port": 3000},
-        {"s3_port": -1},
+        {"s3_port": -2},
         {"s3_domain": "-x.example"},
         {"region": "somewhere else"},
     ],

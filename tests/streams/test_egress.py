@@ -41,7 +41,7 @@ async def store_cut(parts: Parts, content: bytes, sizes: list[int], page_chunks:
         name.add(ref.digest)
     listed = tuple(PageRef(page.id, page.size, len(page.chunks)) for page in pages)
     file = File(new_file_id(), "f", len(content), "x/y", name.id, datetime.now(UTC), "local", listed)
-    await parts.store._ledger.commit_files(Hold(), [file], pages)
+    await parts.store._stages.ledger.commit_files(Hold(), [file], pages)
     return file
 
 

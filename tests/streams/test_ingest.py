@@ -114,7 +114,7 @@ async def test_an_upload_that_fails_leaves_nothing(open_store: OpenStore, monkey
             await put(parts, os.urandom(61 * MIB))
         assert pool_of(parts).in_use == 0
         assert (await parts.store.list_files(10, None, "")).files == []
-        uploads = parts.store._ledger._uploads._uploads
+        uploads = parts.store._stages.ledger._uploads._uploads
         assert await uploads.find({}) == []
         pages = parts.store._pages._pages
         assert {page["refs"] for page in await pages.find({})} == {0}
@@ -132,7 +132,7 @@ async def test_an_upload_may_be_cancelled_anywhere(open_store: OpenStore, monkey
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             assert pool_of(parts).in_use == 0
-            assert await parts.store._ledger._uploads._uploads.find({}) == []
+            assert await parts.store._stages.ledger._uploads._uploads.find({}) == []
         receipt = await put(parts, content)
         assert await get(parts, receipt) == content
 
