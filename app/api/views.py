@@ -21,6 +21,7 @@ def instant(moment: datetime) -> str:
 
 
 def file_view(file: File) -> View:
+    place = {"bucket": file.entry.bucket, "key": file.entry.key} if file.entry and file.entry.bucket else {}
     return {
         "id": file.id,
         "name": file.name,
@@ -28,6 +29,7 @@ def file_view(file: File) -> View:
         "contentType": file.content_type,
         "contentId": file.content_id,
         "createdAt": instant(file.created_at),
+        **place,
     }
 
 

@@ -426,6 +426,6 @@ def test_the_native_api_sees_it(s3_server: Server, client: Any, bucket: str) -> 
     upload.put(1, data_of(11))
     upload.put(2, b"end")
     upload.complete()
-    files = s3_server.client.get("/api/files", params={"prefix": "of parts.bin"}, auth=ROOT).json()["files"]
+    files = s3_server.client.get("/api/files", params={"name": "of parts.bin"}, auth=ROOT).json()["files"]
     (found,) = [file for file in files if file["name"] == "of parts.bin"]
     assert s3_server.client.get(f"/api/files/{found['id']}", auth=ROOT).content == data_of(11) + b"end"

@@ -267,9 +267,10 @@ def test_one_of_many_writers_is_the_last(s3_server: Server, bucket: str) -> None
 
 def test_the_native_api_sees_objects(s3_server: Server, client: Any, bucket: str) -> None:
     client.put_object(Bucket=bucket, Key="folder/of objects.txt", Body=b"abc", ContentType="text/plain")
-    files = s3_server.client.get("/api/files", params={"prefix": "of objects.txt"}, auth=ROOT).json()["files"]
+    files = s3_server.client.get("/api/files", params={"name": "of objects.txt"}, auth=ROOT).json()["files"]
     (found,) = [file for file in files if file["name"] == "of objects.txt"]
     assert (found["size"], found["contentType"]) == (3, "text/plain")
+    assert (found["bucket"], found["key"]) == (bucket, "folder/of objects.txt")
     assert s3_server.client.get(f"/api/files/{found['id']}", auth=ROOT).content == b"abc"
 
 
