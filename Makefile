@@ -11,7 +11,7 @@ ARGS   ?=
 .NOTPARALLEL:
 # Otherwise each of the hundreds of processes that tests start would compile the source anew.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help run demo memory collect micro nodes redundancy metadata network scale bench test sanitize check clean
+.PHONY: help run demo memory collect micro nodes redundancy metadata listing network scale bench test sanitize check clean
 
 # An environment knows the folder that it was made in; a copied one must not be used.
 $(shell for venv in .venv .venv-dev .venv-bench; do \
@@ -29,6 +29,7 @@ help:
 	@echo 'make nodes    measure what node servers and nodes in buckets cost, beside a directory; needs 10 GiB for a minute'
 	@echo 'make redundancy  measure uploads, downloads and repair by redundancy; needs 10 GiB for 4 minutes'
 	@echo 'make metadata measure the database of a store of a million chunks; needs 3 GiB for 4 minutes'
+	@echo 'make listing  measure lists of a bucket of a million keys; needs 2.5 GiB for 2 minutes'
 	@echo 'make network  measure what a node that the network cuts off, or slows, costs reads of others; a minute and a half'
 	@echo 'make scale    measure it with one worker beside as many as there are cores; needs 10 GiB for 2 minutes'
 	@echo 'make bench    compare it with SeaweedFS, GridFS and a handler that stores nothing; needs 22 GiB for 6 minutes'
@@ -61,6 +62,9 @@ redundancy: .venv/.ready
 
 metadata: .venv/.ready
 	@exec .venv/bin/python -m bench.metadata $(ARGS)
+
+listing: .venv/.ready
+	@exec .venv/bin/python -m bench.listing $(ARGS)
 
 network: .venv/.ready
 	@exec .venv/bin/python -m bench.network $(ARGS)
