@@ -201,7 +201,7 @@ async def test_an_upload_is_given_up_amidst_a_part(database: Database, bucket: s
     upload = await begin(database)
     await put_part(database, upload, 1, 1)
     async with amidst(*where, lambda: Catalog(database).end_session(upload.id)) as ended:
-        await attempt(put_part(database, upload, 1, 2))
+        await attempt(put_part(database, upload, 2, 2))
     assert ended == [True]
     assert await database["upload_parts"].find({}) == []
     await recount(database)
