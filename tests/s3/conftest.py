@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -17,16 +19,23 @@ from tests.support import Databases, Server
 ROOT = ("root-key", "root-secret-0123")
 
 
-@pytest.fixture(scope="session")
-def s3_server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all tests: each makes buckets of its own."""
+@contextmanager
+def s3_serving(databases: Databases, directory: Path) -> Iterator[Server]:
+    """A server with an S3 API and the keys `ROOT`."""
     keys = {"root_access_key": ROOT[0], "root_secret_key": ROOT[1]}
     with databases.fresh() as name:
-        server = Server(tmp_path_factory.mktemp("s3"), **databases.flags(name), **keys, s3_port=0)
+        server = Server(directory, **databases.flags(name), **keys, s3_port=0)
         try:
             yield server
         finally:
             server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests: each makes buckets of its own."""
+    with s3_serving(databases, tmp_path_factory.mktemp("s3")) as server:
+        yield server
 
 
 def client_of(server: Server, keys: tuple[str, str] = ROOT, region: str = "us-east-1", **config: Any) -> Any:
