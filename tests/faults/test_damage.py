@@ -139,7 +139,7 @@ def test_a_later_page_that_is_missing_breaks_the_connection_off(
         assert joined is not None
         assert other is not None
         # A file of two pages, without the gigabyte that makes one.
-        joined |= {"_id": ObjectId(), "size": 14 * MIB, "pages": joined["pages"] + other["pages"]}
+        joined |= {"_id": ObjectId(), "key": "joined", "size": 14 * MIB, "pages": joined["pages"] + other["pages"]}
         database["files"].insert_one(joined)
         path = f"/api/files/{joined['_id']}"
         assert received(server, path) == (200, b"".join(halves), True)
