@@ -1,12 +1,12 @@
 """Upload sessions: objects that are uploaded in parts, each part on its own.
 
-    upload_sessions: {_id, bucket, key, owner, createdAt, at, contentType, headers, metadata, tags, acl,
+    upload_sessions: {_id, bucket, key, owner, createdAt, at, touched, contentType, headers, metadata, tags, acl,
                       sum: {kind, composite}, done: file id}
     upload_parts:    {_id, session, number, size, etag, sum, createdAt, pages: [{id, size, chunks}]}
 
 Each part holds its pages as a file does. Whoever adds a part also sets `at`, the server's time of the session's
-last progress, so that a session does not end under a part. Of one that is `done` there are no parts any
-more: it stays for a while, so that a client which did not get the answer may ask again.
+last progress, and counts that in `touched`, so that a session does not end under a part. Of one that is `done` there
+are no parts any more: it stays for a while, so that a client which did not get the answer may ask again.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class UploadSessions:
 
     async def touch(self, upload: SessionId, session: Session) -> bool:
         """Note progress; False if the session is not there any more, or done."""
-        change = {"$currentDate": {"at": True}}
+        change = {"$currentDate": {"at": True}, "$inc": {"touched": 1}}
         return bool(await self._sessions.update_one({"_id": upload, "done": None}, change, session=session))
 
     async def put_part(self, part: Part, session: Session) -> Part | None:
