@@ -161,13 +161,14 @@ class Egress:
         digests = await self._hasher.digests([data or b"" for data in readings])
         bodies = {}
         for ref, data, digest in zip(refs.values(), readings, digests, strict=True):
-            if data is not None and digest == ref.digest:
+            if data is None:
+                bodies[ref.digest] = await self._rescued(ref)
+            elif digest == ref.digest:
                 bodies[ref.digest] = data
-                continue
-            if data is not None:
+            else:
                 # Whoever looks closer may come upon a good blob first, and never meet the bad one.
                 self._suspect(ref.digest)
-            bodies[ref.digest] = await self._rescued(ref)
+                bodies[ref.digest] = await self._rescued(ref)
         return [bodies[piece.ref.digest][piece.start : piece.stop] for piece in group]
 
     async def _fetched(self, ref: ChunkRef, chunk: Chunk | None) -> memoryview | None:

@@ -140,23 +140,21 @@ def traced(pid: int, directory: Path) -> Iterator[Trace]:
 
 def _any_stopped(pid: int) -> bool:
     """Whether strace has yet to see to a thread of the process."""
-    for task in Path(f"/proc/{pid}/task").glob("*"):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            if (task / "stat").read_text().rpartition(") ")[2].startswith("t"):
-                return True
-    return False
+    return any("State:\tt" in status for status in _thread_statuses(pid))
 
 
 def _all_threads_traced(pid: int, tracer: int) -> bool:
-    tasks = list(Path(f"/proc/{pid}/task").glob("*"))
-    for task in tasks:
-        try:
-            status = (task / "status").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if f"TracerPid:\t{tracer}\n" not in status:
-            return False
-    return bool(tasks)
+    statuses = _thread_statuses(pid)
+    return bool(statuses) and all(f"TracerPid:\t{tracer}\n" in status for status in statuses)
+
+
+def _thread_statuses(pid: int) -> list[str]:
+    """What the kernel says of each thread of the process; of those that end meanwhile, nothing."""
+    statuses: list[str] = []
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            statuses.append((task / "status").read_text())
+    return statuses
 
 
 def parse(lines: Iterable[str]) -> list[Call]:

@@ -25,7 +25,7 @@ from tests.interleavings.mutants import MUTANTS
 from tests.interleavings.scheduler import Scheduler
 from tests.support import Databases
 
-RUNS = 300
+RUNS = 150
 
 EFFORT = settings(
     max_examples=RUNS,
@@ -97,15 +97,15 @@ def explore(mongo_url: str, small: None) -> Iterator[Explore]:
 @pytest.mark.parametrize("part", range(2))
 def test_no_interleaving_loses_or_leaks_anything(explore: Explore, part: int) -> None:
     """In parts, so that several processes share them."""
-    explore(settings(EFFORT, max_examples=RUNS // 2))
+    explore(EFFORT)
 
 
 def test_nor_does_it_where_each_chunk_has_copies(explore: Explore) -> None:
-    explore(settings(EFFORT, max_examples=RUNS // 2), Redundancy(1, 1), Redundancy(2, 1))
+    explore(EFFORT, Redundancy(1, 1), Redundancy(2, 1))
 
 
 def test_nor_where_each_chunk_is_cut_into_shards(explore: Explore) -> None:
-    explore(settings(EFFORT, max_examples=RUNS // 2), Redundancy(2, 1), Redundancy(1, 1))
+    explore(EFFORT, Redundancy(2, 1), Redundancy(1, 1))
 
 
 SEEDS = {"R1": 4, "R2": 4, "R3": 3, "R4": 3, "R5": 2, "R8": 1}
