@@ -131,9 +131,13 @@ class InvalidPart(MiniS3Error):
 
 
 class PreconditionFailed(MiniS3Error):
-    """If-Match or If-Unmodified-Since does not hold."""
+    """`condition`, the name of a header as RFC 9110 has it, does not hold, where it is told which one."""
 
     code = "precondition-failed"
+
+    def __init__(self, message: str, condition: str = "") -> None:
+        super().__init__(message)
+        self.condition = condition
 
 
 class RangeNotSatisfiable(MiniS3Error):

@@ -38,11 +38,11 @@ class Condition:
         """Raises PreconditionFailed, and NoSuchKey where there is no object that could have the ETag."""
         there = now is not None and now.file is not None
         if self.absent and there:
-            raise PreconditionFailed(f"There is an object with the key {key} already.")
+            raise PreconditionFailed(f"There is an object with the key {key} already.", "If-None-Match")
         if self.etag and not there:
             raise NoSuchKey(f"There is no object with the key {key}.")
         if self.etag not in ("", "*", now.etag if now else ""):
-            raise PreconditionFailed(f"The object with the key {key} has another ETag.")
+            raise PreconditionFailed(f"The object with the key {key} has another ETag.", "If-Match")
 
 
 ANYHOW = Condition()

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import MiniS3Error
+from app.errors import MiniS3Error, NoSuchBucket
 from app.logs import get_logger
 from app.models.buckets import Bucket
 from app.s3.address import Address, parse_address
@@ -96,11 +96,15 @@ class S3App:
         query = _query(signed.query)
         operation, handler = self._dispatch.find(signed.method, address.bucket, address.key, query, headers)
         scope["operation"] = f"s3:{operation.name}"
-        sender = await self._sender(signed)
-        body = Body(receive, headers, sender.payload, sender.signer, self._settings.idle_timeout)
-        bucket = await self._bucket(operation, address)
+        bucket, lacking = await self._bucket(operation, address)
+        # A page of another origin may read the answer also where the signature is wrong.
         scope["cors"] = cors_headers(bucket, signed.method, headers)
-        request = S3Request(operation, address.bucket, address.key, query, headers, sender.caller, body, bucket)
+        sender = await self._sender(signed)
+        if lacking:
+            raise lacking
+        body = Body(receive, headers, sender.payload, sender.signer, self._settings.idle_timeout)
+        url = f"{scope['scheme']}://{headers.get('host', '')}{signed.path.decode('latin-1')}"
+        request = S3Request(operation, url, address.bucket, address.key, query, headers, sender.caller, body, bucket)
         await self._authorize(request)
         if handler is None:
             raise not_implemented(operation)
@@ -117,10 +121,14 @@ class S3App:
         signer = by_any(known.secrets, lambda secret: claim.verify(secret, datetime.now(UTC), self._settings.region))
         return _Sender(known.caller, claim.payload, signer)
 
-    async def _bucket(self, operation: Operation, address: Address) -> Bucket | None:
+    async def _bucket(self, operation: Operation, address: Address) -> tuple[Bucket | None, NoSuchBucket | None]:
+        """The bucket that the operation is on, if it is on one, or that it is not there."""
         if not address.bucket or operation.name in _OF_NO_BUCKET:
-            return None
-        return await self._buckets.find(address.bucket)
+            return None, None
+        try:
+            return await self._buckets.find(address.bucket), None
+        except NoSuchBucket as error:
+            return None, error
 
     async def _authorize(self, request: S3Request) -> None:
         expected = request.headers.get("x-amz-expected-bucket-owner")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from urllib.parse import quote
 
 from app.models.buckets import Bucket
 from app.s3.acls import acl_of_new_object
@@ -152,11 +151,6 @@ def checksum_elements(entry: Entry) -> dict[str, Value]:
         return {}
     name = ALGORITHMS[entry.checksum.kind].element
     return {name: checksum_text(entry, entry.checksum), "ChecksumType": checksum_type(entry.checksum)}
-
-
-def location(bucket: str, key: str) -> str:
-    """Where an object is, from the root of this server on."""
-    return f"/{bucket}/{quote(key)}"
 
 
 def full_checksum(kind: str, digest: bytes) -> Checksum:

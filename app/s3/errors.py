@@ -178,6 +178,8 @@ def as_s3(error: MiniS3Error) -> S3Error:
     if isinstance(error, errors.RangeNotSatisfiable):
         answer.details["ActualObjectSize"] = str(error.size)
         answer.headers["content-range"] = f"bytes */{error.size}"
+    if isinstance(error, errors.PreconditionFailed) and error.condition:
+        answer.details["Condition"] = error.condition
     if isinstance(error, errors.NoSuchKey) and error.marker:
         answer.headers |= {"x-amz-delete-marker": "true", "x-amz-version-id": error.marker}
     if isinstance(error, errors.RateLimited | errors.Unavailable):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from starlette.responses import Response
 
@@ -14,7 +14,7 @@ from app.s3.address import MAX_KEY
 from app.s3.checksums import DEFAULT, Declared, declared
 from app.s3.configuration import MAX_DOCUMENT
 from app.s3.credentials import by_any, find_credentials
-from app.s3.entry import Described, checksum_headers, described, full_checksum, location, version_headers
+from app.s3.entry import Described, checksum_headers, described, full_checksum, version_headers
 from app.s3.errors import S3Error
 from app.s3.parts import S3Parts
 from app.s3.post_policy import PostPolicy, access_key
@@ -196,7 +196,7 @@ def _key(fields: Mapping[str, str], file_name: str) -> str:
 def _answer(request: S3Request, file: File, entry: Entry) -> Response:
     """As the form wants it: a redirect, or a status."""
     bucket, fields = request.bucket_name, request.headers
-    where, etag = location(bucket, request.key), f'"{entry.etag}"'
+    where, etag = f"{request.url.rstrip('/')}/{quote(request.key)}", f'"{entry.etag}"'
     headers = {"etag": etag, "location": where, **version_headers(request.bucket, file), **checksum_headers(entry)}
     redirect = fields.get("success_action_redirect") or fields.get("redirect") or ""
     if _is_url(redirect):

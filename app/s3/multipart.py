@@ -16,7 +16,7 @@ from app.errors import InvalidPart, NoSuchKey, NoSuchUpload, NoSuchVersion
 from app.models.sessions import Part, PartSums, UploadSession
 from app.s3.assembly import Assembly
 from app.s3.checksums import ALGORITHMS, DEFAULT, Algorithm, multipart_choice, to_text
-from app.s3.entry import checksum_elements, described, location, version_headers
+from app.s3.entry import checksum_elements, described, version_headers
 from app.s3.errors import S3Error
 from app.s3.intake import algorithm_of, check_length, read_document, take
 from app.s3.multipart_lists import MultipartLists, session_of
@@ -153,7 +153,7 @@ def _completed(request: S3Request, file: File) -> Response:
     entry = file.entry
     assert entry is not None  # noqa: S101 - what an upload session makes is an object
     result: dict[str, Value] = {
-        "Location": location(request.bucket_name, request.key),
+        "Location": request.url,
         "Bucket": request.bucket_name,
         "Key": request.key,
         "ETag": f'"{entry.etag}"',

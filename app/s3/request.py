@@ -17,10 +17,12 @@ from app.store.access import Caller
 
 @dataclass(frozen=True, slots=True)
 class S3Request:
-    """`bucket_name` is what the caller calls the bucket, `bucket` what the store knows of it: None for operations on
-    the service, and for CreateBucket. `query` has all values by name, `headers` have lower-case names."""
+    """`url` is that of the request without its query; `bucket_name` what the caller calls the bucket, `bucket` what the
+    store knows of it: None for operations on the service, and for CreateBucket. `query` has all values by name,
+    `headers` have lower-case names."""
 
     operation: Operation
+    url: str
     bucket_name: str
     key: str
     query: Mapping[str, list[str]]

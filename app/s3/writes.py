@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from starlette.responses import Response
 
-from app.errors import MiniS3Error
+from app.errors import MiniS3Error, NoSuchKey
 from app.models.catalog import Deletion, Wanted
 from app.models.objects import ANYHOW, Condition, Removed
 from app.s3.address import MAX_KEY
@@ -62,12 +62,22 @@ class ObjectWrites:
         check_length(body, self._objects.max_size)
         algorithm = algorithm_of(body, DEFAULT)
         await allow_condition(self._authorizer, request, condition)
+        await self._check(condition, request)
         async with self._objects.upload(bucket.owner) as ingest:
             received = await take(body, ingest, name_of(request.key), wanted.content_type, algorithm)
             checksum = full_checksum(algorithm.name, received.sums[algorithm.kind])
             entry = replace(wanted.entry, etag=received.sums["md5"].hex(), checksum=checksum)
             (file,) = (await ingest.commit(entry, condition)).files
         return empty(headers={"etag": f'"{entry.etag}"', **version_headers(bucket, file), **checksum_headers(entry)})
+
+    async def _check(self, condition: Condition, request: S3Request) -> None:
+        """Whether the condition holds before the body is read; the commit looks again."""
+        if condition is not ANYHOW:
+            try:
+                now = await self._objects.find(request.bucket, request.key)
+            except NoSuchKey:
+                now = None
+            condition.check(request.key, now)
 
     # Copies
 

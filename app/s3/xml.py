@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn, TypeAlias
+from urllib.parse import quote
 from xml.parsers import expat
 
 from app.s3.errors import S3Error
@@ -61,12 +62,13 @@ def document(root: str, content: Content | None, *, namespace: str = NAMESPACE) 
 
 
 def error_document(error: S3Error, method: str, resource: str, request_id: str, host_id: str) -> bytes:
-    """The body of an error's answer: none for HEAD and for 304 (RFC 9110, sections 9.3.2 and 15.4.5)."""
+    """The body of an error's answer: none for HEAD and for 304 (RFC 9110, sections 9.3.2 and 15.4.5). Any parser reads
+    it: characters that XML 1.0 can't carry are percent-encoded."""
     if method == "HEAD" or error.status == 304:
         return b""
-    elements: dict[str, Value] = {"Code": error.code, "Message": error.message, **error.details}
+    elements: dict[str, str] = {"Code": error.code, "Message": error.message, **error.details}
     elements |= {"Resource": resource, "RequestId": request_id, "HostId": host_id}
-    return document("Error", elements, namespace="")
+    return document("Error", {name: _carried(value) for name, value in elements.items()}, namespace="")
 
 
 def timestamp(moment: datetime) -> str:
@@ -78,7 +80,15 @@ def timestamp(moment: datetime) -> str:
 
 _MARKUP: Mapping[str, str] = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
-# What has a meaning in markup, what XML 1.0 can't carry (section 2.2), and CR, which parsers turn into LF (2.11).
+_NO_CHARACTER = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 can't carry (section 2.2)."""
+
+
+def _carried(text: str) -> str:
+    return _NO_CHARACTER.sub(lambda found: quote(found[0], errors="surrogatepass"), text)
+
+
+# What has a meaning in markup, what XML 1.0 can't carry, and CR, which parsers turn into LF (section 2.11).
 _ESCAPED = re.compile('[&<>"]|[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff\ud800-\udfff]')
 
 

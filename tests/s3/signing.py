@@ -19,11 +19,11 @@ from tests.support import Server
 
 
 @functools.cache
-def _client() -> httpx.Client:
+def client() -> httpx.Client:
     """One for all: it takes longer to make one than to send a request."""
-    client = httpx.Client(timeout=60, trust_env=False)
-    atexit.register(client.close)
-    return client
+    made = httpx.Client(timeout=60, trust_env=False)
+    atexit.register(made.close)
+    return made
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Call:
         return replace(self, keys=keys)
 
     def signed(self) -> AWSRequest:
-        sent = self.headers | {"x-amz-content-sha256": hashlib.sha256(self.body).hexdigest()}
+        sent = {"x-amz-content-sha256": hashlib.sha256(self.body).hexdigest()} | self.headers
         request = AWSRequest(self.method, self.server.s3_url + self.target, sent, self.body)
         if self.keys:
             with time_machine.travel(datetime.now(UTC) - self.age, tick=False):
@@ -55,7 +55,7 @@ class Call:
         headers = httpx.Headers(dict(self.signed().headers.items()))
         headers.update(instead.get("headers", {}))
         where = self.server.s3_url + instead.get("target", self.target)
-        return _client().request(self.method, where, headers=headers, content=instead.get("body", self.body))
+        return client().request(self.method, where, headers=headers, content=instead.get("body", self.body))
 
 
 def code_of(answer: httpx.Response) -> str:

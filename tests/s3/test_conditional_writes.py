@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.s3.conftest import client_of
+from tests.s3.conftest import ROOT, client_of
+from tests.s3.signing import Call
 from tests.s3.test_put import body_of
 from tests.s3.wire import code_in, error, new_key, send
 from tests.support import Server
@@ -104,6 +107,26 @@ def test_one_of_many_replaces_the_object(s3_server: Server, client: Any, bucket:
     etag = client.put_object(Bucket=bucket, Key="a", Body=b"before")["ETag"]
     outcomes = race(s3_server, lambda client, number: put(client, bucket, "a", b"%d" % number, IfMatch=etag))
     assert outcomes == ["", *["PreconditionFailed"] * 19]
+
+
+def told_without_body(server: Server, path: str, headers: dict[str, str]) -> tuple[int, str]:
+    """What the server answers to the head of a PUT of a GiB."""
+    sent = {**headers, "Content-Length": str(1 << 30), "x-amz-content-sha256": "UNSIGNED-PAYLOAD"}
+    signed = Call(server, "PUT", path, headers=sent, keys=ROOT).signed()
+    wire = http.client.HTTPConnection(server.s3_url.removeprefix("http://"), timeout=30)
+    with closing(wire):
+        wire.request("PUT", path, headers=dict(signed.headers.items()))
+        answer = wire.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def test_a_body_that_is_not_wanted_is_not_read(s3_server: Server, client: Any, bucket: str) -> None:
+    etag = client.put_object(Bucket=bucket, Key="a", Body=b"1")["ETag"]
+    for headers, condition in (({"If-None-Match": "*"}, "If-None-Match"), ({"If-Match": OTHER}, "If-Match")):
+        status, text = told_without_body(s3_server, f"/{bucket}/a", headers)
+        assert (status, text.count("<Code>PreconditionFailed</Code>")) == (412, 1)
+        assert f"<Condition>{condition}</Condition>" in text
+    assert client.head_object(Bucket=bucket, Key="a")["ETag"] == etag
 
 
 def test_who_may_not_read_may_not_compare(s3_server: Server, client: Any, bucket: str) -> None:

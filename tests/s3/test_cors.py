@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from app.s3.cors import Rule
+from tests.s3.conftest import ROOT
 from tests.s3.wire import code_in, error, send
 from tests.support import Server
 
@@ -121,6 +122,7 @@ def answers(server: Server, bucket: str, origin: Mapping[str, str]) -> list[tupl
         (send(server, f"GET /{bucket}/large", headers=origin), 200),
         (send(server, f"GET /{bucket}/none", headers=origin), 404),
         (send(server, f"GET /{bucket}/a", headers=origin, keys=None), 403),
+        (send(server, f"GET /{bucket}/a", headers=origin, keys=(ROOT[0], "wrong")), 403),
         (send(server, f"GET /{bucket}?list-type=2", headers=origin), 200),
     ]
 

@@ -66,7 +66,7 @@ def kinds(base: type[MiniS3Error] = MiniS3Error) -> Iterator[type[MiniS3Error]]:
 @pytest.mark.parametrize("kind", sorted(set(kinds()), key=lambda kind: kind.__qualname__))
 def test_every_error_has_an_answer(kind: type[MiniS3Error]) -> None:
     error = kind.__new__(kind)
-    error.message, error.size, error.retry_after, error.marker = "x", 1, 1, "1"
+    error.message, error.size, error.retry_after, error.marker, error.condition = "x", 1, 1, "1", "If-Match"
     assert as_s3(error).status >= 400
 
 

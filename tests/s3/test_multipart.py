@@ -201,6 +201,7 @@ def test_completed_twice(client: Any, bucket: str) -> None:
     upload.put(1, data_of(1))
     upload.put(2, b"end")
     first = upload.complete()
+    assert first["Location"] == f"{client.meta.endpoint_url}/{bucket}/a"
     again = upload.complete()
     assert {name: again[name] for name in ("ETag", "Location", "ChecksumType")} == {
         name: first[name] for name in ("ETag", "Location", "ChecksumType")

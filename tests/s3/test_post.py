@@ -45,7 +45,7 @@ def test_an_object_from_a_form(s3_server: Server, client: Any, bucket: str) -> N
     answer = post(s3_server, bucket, signed(client, bucket, "a/b", fields))
     assert (answer.status_code, answer.content) == (204, b"")
     assert answer.headers["etag"] == f'"{hashlib.md5(b"abc").hexdigest()}"'
-    assert answer.headers["location"] == f"/{bucket}/a/b"
+    assert answer.headers["location"] == f"{s3_server.s3_url}/{bucket}/a/b"
     head = client.head_object(Bucket=bucket, Key="a/b")
     assert (head["ContentType"], head["CacheControl"]) == ("text/plain", "no-store")
     assert list(head["Metadata"]) == ["one"]
@@ -73,7 +73,8 @@ def test_the_answer_that_is_asked_for(s3_server: Server, client: Any, bucket: st
         )
     answer = post(s3_server, bucket, signed(client, bucket, "a", {"success_action_status": "201"}))
     assert answer.status_code == 201
-    assert f"<PostResponse><Location>/{bucket}/a</Location><Bucket>{bucket}</Bucket><Key>a</Key><ETag>" in answer.text
+    where = f"<Location>{s3_server.s3_url}/{bucket}/a</Location><Bucket>{bucket}</Bucket><Key>a</Key><ETag>"
+    assert f"<PostResponse>{where}" in answer.text
 
 
 def test_a_redirect(s3_server: Server, client: Any, bucket: str) -> None:

@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 
 from tests.e2e.helpers import result_of
 from tests.s3.conftest import ROOT
+from tests.s3.signing import client
 from tests.support import Server
 
 
@@ -34,7 +35,7 @@ def send(
     if keys:
         S3SigV4Auth(Credentials(*keys), "s3", "us-east-1").add_auth(signed)
     raw = [(name.encode(), str(value).encode()) for name, value in signed.headers.items()]
-    return httpx.request(method, signed.url, content=content, headers=raw, timeout=60, trust_env=False)
+    return client().request(method, signed.url, content=content, headers=raw)
 
 
 def new_key(server: Server, *words: object) -> tuple[str, str]:
