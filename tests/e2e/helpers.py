@@ -11,17 +11,22 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
+from app.cli.main import main
 from tests.support import Databases, Server
 
 MIB = 1 << 20
@@ -64,15 +69,28 @@ def command(*words: object) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=120,
         check=False,
-        env={name: value for name, value in os.environ.items() if not name.startswith("MINI_S3_")},
+        env=_without_settings(),
     )
 
 
+def _without_settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("MINI_S3_")}
+
+
 def result_of(*words: object, code: int = 0) -> Any:
-    """What a command prints as JSON; it must end with this code."""
-    done = command(*words, "--json")
-    assert done.returncode == code, done.stdout + done.stderr
-    return json.loads(done.stdout)
+    """What a command prints as JSON; it must end with this code. It runs in this process, which takes a tenth of the
+    time, and in a thread of its own, for this one may have an event loop."""
+    with (
+        patch.dict(os.environ, _without_settings(), clear=True),
+        patch("app.cli.options.set_up_logs"),
+        capture_logs(),
+        redirect_stdout(StringIO()) as printed,
+        ThreadPoolExecutor(1) as thread,
+        pytest.raises(SystemExit) as ended,
+    ):
+        thread.submit(main, [*map(str, words), "--json"]).result()
+    assert ended.value.code == code, printed.getvalue()
+    return json.loads(printed.getvalue())
 
 
 # Forms
