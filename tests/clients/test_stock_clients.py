@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet
 import pytest
+import s3fs
 from boto3.s3.transfer import TransferConfig
 from minio import Minio
 
@@ -153,6 +154,29 @@ def test_parquet_by_arrow(stock: Stock) -> None:
     assert {one.base_name for one in found} >= {"one.parquet", "many", "part=0", "part=3"}
     files.delete_dir(f"{stock.bucket}/many")
     assert keys_in(client_of(stock.server), stock.bucket, "many/0") == []
+
+
+def test_parquet_by_s3fs(stock: Stock) -> None:
+    files = s3fs.S3FileSystem(
+        key=ROOT[0], secret=ROOT[1], endpoint_url=stock.server.s3_url, skip_instance_cache=True, asynchronous=False
+    )
+    rng = random.Random(7)
+    table = pa.table({"n": range(300_000), "x": [rng.random() for _ in range(300_000)], "part": [0, 1, 2] * 100_000})
+    pyarrow.parquet.write_to_dataset(table, f"{stock.bucket}/many", partition_cols=["part"], filesystem=files)
+    some = pyarrow.parquet.read_table(f"{stock.bucket}/many", filesystem=files, filters=[("part", "=", 1)])
+    assert some["n"].to_pylist() == list(range(1, 300_000, 3))
+    content = rng.randbytes(12 * MIB)
+    with files.open(f"{stock.bucket}/large", "wb", block_size=5 * MIB) as large:
+        large.write(content)
+    with files.open(f"{stock.bucket}/large", "rb", block_size=1 * MIB) as large:
+        large.seek(7 * MIB)
+        assert large.read(100) == content[7 * MIB :][:100]
+    files.mv(f"{stock.bucket}/large", f"{stock.bucket}/moved")
+    assert files.cat(f"{stock.bucket}/moved") == content
+    assert {path.rpartition("/")[2] for path in files.ls(stock.bucket)} == {"many", "moved"}
+    assert len(files.glob(f"{stock.bucket}/many/part=*/*.parquet")) == 3
+    files.rm(f"{stock.bucket}/many", recursive=True)
+    assert files.find(stock.bucket) == [f"{stock.bucket}/moved"]
 
 
 @pytest.mark.parametrize("calculation", ["when_supported", "when_required"])
