@@ -393,7 +393,7 @@ LOCKINGS: dict[str, Callable[[Database, Version], Awaitable[bool]]] = {
 
 @pytest.mark.parametrize("how", LOCKINGS)
 async def test_a_version_is_locked_amidst_its_deletion(database: Database, bucket: str, how: str) -> None:
-    """The deletion looked at it before. Seen to fail where the lock that was read then was believed."""
+    """The deletion, whose transaction began before, is tried again. Seen to fail without the condition."""
     version = await put(database)
     async with amidst(Objects, "_take_out", lambda: LOCKINGS[how](database, version)) as locked:
         outcome = await delete(database, version)

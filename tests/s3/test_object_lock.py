@@ -250,6 +250,7 @@ def test_a_bucket_without_object_lock_takes_no_locked_object(client: Any, bucket
             way(client, bucket, lock)
     with error("404", 404):
         client.head_object(Bucket=bucket, Key="a")
+    assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
 
 
 DIGESTS = [{"content-md5": b64encode(md5(b"a").digest()).decode()}, {"x-amz-checksum-crc32": "6Le+Qw=="}]
