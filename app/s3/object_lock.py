@@ -219,7 +219,7 @@ def _retention(element: Element) -> Retention | None:
     """None for an empty element, which ends the retention that there is."""
     _refuse_event_holds(element)
     element.only("Mode", "RetainUntilDate")
-    if not element.children:
+    if not element.children and not element.content.strip():
         return None
     return Retention(_MODES[element.choice("Mode", tuple(_MODES))], element.moment("RetainUntilDate"))
 

@@ -350,6 +350,7 @@ RETENTION = "<Retention>{}</Retention>"
 UNTIL_SOON = f"<RetainUntilDate>{SOON.isoformat()}</RetainUntilDate>"
 WRONG_LOCKS = [
     ("retention", "", "MalformedXML"),
+    ("retention", RETENTION.format("none"), "MalformedXML"),
     ("retention", RETENTION.format("<Mode>GOVERNANCE</Mode>"), "MalformedXML"),
     ("retention", RETENTION.format(UNTIL_SOON), "MalformedXML"),
     ("retention", RETENTION.format(f"<Mode>governance</Mode>{UNTIL_SOON}"), "MalformedXML"),
