@@ -40,6 +40,15 @@ class BadForm(BadRequest):
     code = "bad-form"
 
 
+class NotLockable(BadRequest):
+    """The bucket has no object lock."""
+
+    code = "not-lockable"
+
+    def __init__(self) -> None:
+        super().__init__("Bucket is missing Object Lock Configuration")
+
+
 class NoFilePart(BadRequest):
     code = "no-file-part"
 
@@ -84,6 +93,15 @@ class Forbidden(MiniS3Error):
     code = "forbidden"
 
 
+class ObjectLocked(Forbidden):
+    """A version is kept from being removed, or its retention from becoming another one."""
+
+    code = "object-locked"
+
+    def __init__(self) -> None:
+        super().__init__("Access Denied because object protected by object lock.")
+
+
 class NotFound(MiniS3Error):
     code = "not-found"
 
@@ -122,6 +140,12 @@ class BucketExists(MiniS3Error):
 
 class BucketNotEmpty(MiniS3Error):
     code = "bucket-not-empty"
+
+
+class WrongBucketState(MiniS3Error):
+    """The bucket is set so that it can't be set like this."""
+
+    code = "wrong-bucket-state"
 
 
 class InvalidPart(MiniS3Error):

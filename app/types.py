@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NewType, cast
+from typing import Literal, NewType, cast
 
 CHUNK_SIZE = 1 << 20
 """The step at which files are cut now. Only the chunker may rely on it."""
@@ -209,6 +209,28 @@ class PartSize:
     checksum: str = ""
 
 
+LockMode = Literal["GOVERNANCE", "COMPLIANCE"]
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Until then a version stays, in UTC. Only one of GOVERNANCE may be shortened, by those who have the right to."""
+
+    mode: LockMode
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """What keeps a version from being removed; `hold` is None where there never was a legal hold."""
+
+    retention: Retention | None = None
+    hold: bool | None = None
+
+
+UNLOCKED = Lock()
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What makes a file an object: the key that it has in a bucket, and what S3 keeps beside its bytes.
@@ -227,6 +249,7 @@ class Entry:
     checksum: Checksum | None = None
     parts: tuple[PartSize, ...] = ()
     versioned: bool = False
+    lock: Lock = UNLOCKED
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """Buckets: what objects are in, and the settings that hold for all of them.
 
-    buckets:        {_id: name, owner, createdAt, versioning, settings: {name: value}}
+    buckets:        {_id: name, owner, createdAt, versioning, lock: {mode, days, years}, settings: {name: value}}
     bucket_stripes: {_id: name/number, holds}
 
-`settings` are documents that the S3 API gives back as they were put: each has one value here.
+`settings` are documents that the S3 API gives back as they were put: each has one value here. A bucket with `lock`
+has object lock, for good, and always keeps versions; without `mode` there it has no default retention.
 
 A bucket is removed only when it holds nothing. Whoever puts something into it adds one to the `holds`
 of one of its stripes, in the same transaction, and the removal deletes all of these: so one of the two
@@ -20,6 +21,7 @@ from typing import Any, Literal
 
 from app.gathering import Gathered
 from app.models.database import Database, Document, DuplicateKey, Session, UpdateOne, begins_with
+from app.models.object_lock import DefaultRetention
 
 Versioning = Literal["off", "enabled", "suspended"]
 
@@ -30,22 +32,28 @@ _TOGETHER = 64
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """`created_at` is UTC, to the millisecond."""
+    """`created_at` is UTC, to the millisecond. Versions in one that is `lockable` may be locked, and are for the time
+    of `retention` where nothing else is said."""
 
     name: str
     owner: str
     created_at: datetime
     versioning: Versioning = "off"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    lockable: bool = False
+    retention: DefaultRetention | None = None
 
     @classmethod
     def read(cls, document: Document) -> Bucket:
+        lock = document.get("lock")
         return cls(
             document["_id"],
             document["owner"],
             document["createdAt"],
             document.get("versioning", "off"),
             document.get("settings", {}),
+            lock is not None,
+            DefaultRetention.read(lock) if lock else None,
         )
 
 
@@ -64,12 +72,19 @@ class Buckets:
         await self._buckets.create_index([("owner", 1), ("_id", 1)])
         await self._stripes.create_index([("_id", 1)])
 
-    async def create(self, name: str, owner: str, settings: Mapping[str, Any]) -> Bucket | None:
+    async def create(
+        self, name: str, owner: str, settings: Mapping[str, Any], *, lockable: bool = False
+    ) -> Bucket | None:
         """Make a bucket; None if there is one of this name."""
-        now = await self._database.now()
+        document: Document = {
+            "_id": name,
+            "owner": owner,
+            "createdAt": await self._database.now(),
+            "settings": dict(settings),
+            **({"versioning": "enabled", "lock": {}} if lockable else {}),
+        }
 
         async def work(session: Session) -> None:
-            document = {"_id": name, "owner": owner, "createdAt": now, "settings": dict(settings)}
             await self._buckets.insert_one(document, session=session)
             stripes: list[Document] = [{"_id": f"{name}/{number}", "holds": 0} for number in range(_STRIPES)]
             await self._stripes.insert_many(stripes, session=session)
@@ -78,7 +93,7 @@ class Buckets:
             await self._database.transaction(work)
         except DuplicateKey:
             return None
-        return Bucket(name, owner, now, settings=settings)
+        return Bucket.read(document)
 
     async def find(self, name: str) -> Bucket | None:
         return await self._findings(name)
@@ -100,21 +115,28 @@ class Buckets:
         return list(map(Bucket.read, await self._buckets.find(query, sort=[("_id", 1)], limit=limit)))
 
     async def set_versioning(self, name: str, versioning: Versioning) -> bool:
-        """False if there is no such bucket."""
-        return await self._change(name, {"$set": {"versioning": versioning}})
+        """False if there is no such bucket, or if it has object lock and would keep versions no longer."""
+        only: Document = {} if versioning == "enabled" else {"lock": None}
+        return await self._change(name, {"$set": {"versioning": versioning}}, only)
+
+    async def set_lock(self, name: str, retention: DefaultRetention | None) -> bool:
+        """Let a bucket have object lock, for good, and this default retention. False if there is no such bucket, or
+        if it keeps no versions."""
+        change: Document = {"$set": {"lock": retention.written() if retention else {}}}
+        return await self._change(name, change, {"versioning": "enabled"})
 
     async def set(self, name: str, setting: str, value: Any) -> bool:
         """Keep a setting; None takes it away. False if there is no such bucket."""
         field_name = f"settings.{setting}"
         return await self._change(
-            name, {"$unset": {field_name: ""}} if value is None else {"$set": {field_name: value}}
+            name, {"$unset": {field_name: ""}} if value is None else {"$set": {field_name: value}}, {}
         )
 
-    async def _change(self, name: str, change: Document) -> bool:
-        """What is put at the same time is put before this, or sees it."""
+    async def _change(self, name: str, change: Document, only: Document) -> bool:
+        """Change the bucket if it is like that. What is put at the same time is put before this, or sees it."""
 
         async def work(session: Session) -> bool:
-            if not await self._buckets.update_one({"_id": name}, change, session=session):
+            if not await self._buckets.update_one({"_id": name, **only}, change, session=session):
                 return False
             await self._stripes.update_many(_all_of(name), {"$inc": {"holds": 1}}, session=session)
             return True

@@ -6,7 +6,7 @@ Each keeps the counts of holders and the tallies in step with the documents, as 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,18 +14,11 @@ from app.errors import InvalidPart, MiniS3Error, NoSuchUpload
 from app.models.buckets import Bucket, Buckets
 from app.models.database import Database, Session
 from app.models.files import Files
-from app.models.objects import ANYHOW, Condition, Objects, Removed, Version, bucket_of
+from app.models.objects import ANYHOW, Condition, Objects, Removed, Version, bucket_for, bucket_of
 from app.models.pages import Pages
 from app.models.sessions import Part, SessionId, UploadSession, UploadSessions, holders
 from app.models.tallies import Tallies, Tally
 from app.types import File, PageId
-
-Judge = Callable[[Version], MiniS3Error | None]
-"""Why a version may not be removed for good, if so."""
-
-
-def permit(version: Version) -> None:
-    """A `Judge` that lets everything be removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +32,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """Who deletes, and so owns delete markers, and what may not be."""
+    """Who deletes, and so owns delete markers; with `bypass` also what is under a retention of GOVERNANCE."""
 
     owner: str
-    judge: Judge = permit
+    bypass: bool = False
 
 
 class Catalog:
@@ -59,7 +52,7 @@ class Catalog:
 
     async def delete(self, bucket: str, wanted: Sequence[Wanted], deletion: Deletion) -> list[Removed | MiniS3Error]:
         """Delete objects, or versions, of a bucket in one transaction; what is not there is no error. An outcome
-        for each, in their order. Raises NoSuchBucket."""
+        for each, in their order: ObjectLocked for versions that may not be removed. Raises NoSuchBucket."""
         now = await self._database.now()
 
         async def work(session: Session) -> list[Removed | MiniS3Error]:
@@ -89,19 +82,15 @@ class Catalog:
             return await self._objects.put_marker(bucket, wanted.key, deletion.owner, now, session)
         if version is None:
             return Removed()
-        if refusal := deletion.judge(version):
-            raise refusal
-        return await self._objects.remove(version, session)
+        return await self._objects.remove(version, session, bypass=deletion.bypass)
 
-    async def delete_file(self, file_id: str, judge: Judge = permit) -> File | None:
-        """Remove a file, whichever way it came; None if there is no such file. Raises what `judge` says."""
+    async def delete_file(self, file_id: str) -> File | None:
+        """Remove a file, whichever way it came; None if there is no such file. Raises ObjectLocked."""
 
         async def work(session: Session) -> File | None:
             version = await self._objects.by_id(file_id, session)
             if version is None or version.file is None:
                 return None
-            if refusal := judge(version):
-                raise refusal
             await self._release([await self._objects.remove(version, session)], session)
             return version.file
 
@@ -112,7 +101,7 @@ class Catalog:
     ) -> File:
         """Let a file, which is an object, take the place of the parts that it consists of, and of all other parts of
         the session; the file as it is then. Raises NoSuchUpload, NoSuchBucket, InvalidPart if one of the
-        parts was replaced meanwhile, and what the condition raises."""
+        parts was replaced meanwhile, ObjectLocked, NotLockable, and what the condition raises."""
         entry = file.entry
         assert entry is not None  # noqa: S101 - what an upload session makes is an object
 
@@ -120,7 +109,7 @@ class Catalog:
             if not await self._sessions.touch(upload.id, session):
                 raise NoSuchUpload("There is no such upload any more: it was completed, given up, or it expired.")
             buckets = await self._buckets.hold({entry.bucket} - {""}, session)
-            bucket = bucket_of(entry.bucket, buckets)
+            bucket = bucket_for(entry, buckets)
             place = (entry.bucket, entry.key)
             present = (await self._objects.present([place], buckets, session)).get(place)
             condition.check(entry.key, present)

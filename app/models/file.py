@@ -2,7 +2,7 @@
 
     {_id, name, size, contentType, contentId, createdAt, owner, pages: [{id, size, chunks}],
      bucket, key, listed, seq, relied, versioned, etag, headers, metadata, tags, acl,
-     sum: {kind, value, composite}, parts: [{number, size, sum}]}
+     sum: {kind, value, composite}, parts: [{number, size, sum}], lock: {mode, until, hold}}
 
 What came by the native API has the bucket `""` and the key `ID/NAME`, and none of what follows `listed`.
 Of the versions of an object `seq` says which one is newer; the newest one is `listed`, unless it is a delete
@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.models.database import Document, ObjectId
+from app.models.object_lock import read_lock, written_lock
 from app.types import Checksum, Entry, File, FileId, PageId, PageRef, PartSize
 
 NO_MARKER: Mapping[str, None] = {"marker": None}
@@ -49,6 +50,7 @@ def _read_entry(document: Document) -> Entry:
         Checksum(checksum["kind"], checksum["value"], checksum["composite"]) if checksum else None,
         tuple(PartSize(part["number"], part["size"], part["sum"]) for part in document.get("parts", ())),
         document.get("versioned", False),
+        read_lock(document),
     )
 
 
@@ -74,6 +76,7 @@ def _written_entry(entry: Entry) -> Document:
     written: Document = {"bucket": entry.bucket, "key": entry.key, "etag": entry.etag}
     pairs = {"headers": entry.headers, "metadata": entry.metadata, "tags": entry.tags}
     written |= {name: written_pairs(value) for name, value in pairs.items() if value}
+    written |= written_lock(entry.lock)
     if entry.versioned:
         written["versioned"] = True
     if entry.acl != "private":

@@ -23,12 +23,12 @@ from app.models.chunks import Chunks
 from app.models.database import Database, Session
 from app.models.files import Files
 from app.models.nodes import Nodes, Use
-from app.models.objects import ANYHOW, Arrival, Condition, Objects, Version, bucket_of
+from app.models.objects import ANYHOW, Arrival, Condition, Objects, Version, bucket_for
 from app.models.pages import Pages
 from app.models.sessions import Part, UploadSessions
 from app.models.tallies import Tallies, Tally
 from app.models.uploads import UploadId, Uploads, new_upload_id
-from app.types import Digest, File, NodeId, Page, PageId
+from app.types import Digest, Entry, File, NodeId, Page, PageId
 
 
 class ChunksNotLive(MiniS3Error):
@@ -75,9 +75,14 @@ class _Commit:
         return used - self.hold.pages - {page.id for page in self.tails}
 
     @property
+    def entries(self) -> list[Entry]:
+        """Of its files, those that are objects."""
+        return [file.entry for file in self.files if file.entry]
+
+    @property
     def places(self) -> list[tuple[str, str]]:
-        """Where its files are to be, those that are objects."""
-        return [(file.entry.bucket, file.entry.key) for file in self.files if file.entry]
+        """Where its objects are to be."""
+        return [(entry.bucket, entry.key) for entry in self.entries]
 
     @property
     def weight(self) -> int:
@@ -136,9 +141,9 @@ class _Scene:
     def refusal(self, commit: _Commit) -> MiniS3Error | None:
         """Why an upload can't be committed; if it can, its places are taken."""
         try:
-            for bucket, key in commit.places:
-                bucket_of(bucket, self.buckets)
-                commit.condition.check(key, self.present.get((bucket, key)))
+            for entry in commit.entries:
+                bucket_for(entry, self.buckets)
+                commit.condition.check(entry.key, self.present.get((entry.bucket, entry.key)))
         except MiniS3Error as error:
             return error
         if not commit.borrowed <= self.borrowed:
@@ -199,8 +204,8 @@ class Ledger:
 
         `tails` are the pages that the upload does not hold yet. Uploads that are committed at the same
         time go into one transaction, each as if it were alone. Raises UploadInterrupted if the upload
-        was ended meanwhile; for objects NoSuchBucket, what the condition raises, and SourceGone where pages are
-        of a file that was deleted.
+        was ended meanwhile; for objects NoSuchBucket, what the condition raises, ObjectLocked, NotLockable, and
+        SourceGone where pages are of a file that was deleted.
         """
         await pause("commit-begun")
         committed = await self._committed(_Commit(hold, files, tails, condition))

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from app.errors import NoSuchBucket, NoSuchKey, PreconditionFailed
+from app.errors import NoSuchBucket, NoSuchKey, NotLockable, ObjectLocked, PreconditionFailed
 from app.gathering import Gathered
 from app.models.buckets import Bucket
 from app.models.database import Database, Document, ObjectId, Session, begins_with, object_id
 from app.models.file import read_file
 from app.models.files import new_file_id
-from app.types import Entry, File, FileId
+from app.models.object_lock import may_become, may_go
+from app.types import UNLOCKED, Entry, File, FileId, Lock, Retention
 
 _TOGETHER = 64
 """Objects found in one query for several callers."""
@@ -215,6 +216,18 @@ class Objects:
         change = {name: value for name, value in change.items() if value}
         return bool(await self._files.update_one({"_id": ObjectId(version.id), "marker": None}, change))
 
+    async def retain(self, version: Version, retention: Retention | None, *, bypass: bool) -> bool:
+        """Let a version have this retention, or none; False if it is gone. Raises ObjectLocked where the one that it
+        has may not become that, though a retention of GOVERNANCE may be changed at will with `bypass`."""
+        values = {"lock.mode": retention.mode, "lock.until": retention.until} if retention else {}
+        change: Document = {"$set": values} if values else {"$unset": {"lock.mode": "", "lock.until": ""}}
+        query: Document = {"_id": ObjectId(version.id), "marker": None}
+        if await self._files.update_one({**query, **may_become(retention, bypass=bypass)}, change):
+            return True
+        if await self._files.find_one(query, fields={"_id": 1}):
+            raise ObjectLocked
+        return False
+
     # Inside a transaction of the ledger
 
     async def present(
@@ -232,14 +245,17 @@ class Objects:
     async def make_way(
         self, file: File, entry: Entry, now: Version | None, bucket: Bucket | None, session: Session
     ) -> Arrival:
-        """See that a file can be inserted as the newest version of its object, where `now` is the newest one."""
+        """See that a file can be inserted as the newest version of its object, where `now` is the newest one. Raises
+        ObjectLocked."""
         versioned = bucket is not None and bucket.versioning == "enabled"
+        lock = _lock_in(bucket, entry.lock, file.created_at)
         gone = await self._displace(entry.bucket, entry.key, now, session, keep=versioned)
-        put = replace(file, entry=replace(entry, versioned=versioned))
+        put = replace(file, entry=replace(entry, versioned=versioned, lock=lock))
         return Arrival(put, now.seq + 1 if now else 0, gone)
 
     async def put_marker(self, bucket: Bucket, key: str, owner: str, at: datetime, session: Session) -> Removed:
-        """Put a delete marker on an object, which there may not be."""
+        """Put a delete marker on an object, which there may not be. Raises ObjectLocked where it would take the place
+        of a version."""
         now = await self.newest(bucket.name, key, session)
         versioned = bucket.versioning == "enabled"
         gone = await self._displace(bucket.name, key, now, session, keep=versioned)
@@ -264,7 +280,7 @@ class Objects:
         if not keep and now:
             null = now if now.name == "null" else await self.version(bucket, key, "null", session)
             if null:
-                await self._files.delete_many({"_id": ObjectId(null.id)}, session=session)
+                await self._take_out(null, session)
                 gone.append(null)
         if now and now not in gone:
             await self._rely_on(now, session, listed=False)
@@ -276,14 +292,21 @@ class Objects:
         change: Document = {"$set": {"listed": True}} if listed else {"$unset": {"listed": ""}}
         await self._files.update_one({"_id": ObjectId(newest.id)}, {**change, "$inc": {"relied": 1}}, session=session)
 
-    async def remove(self, version: Version, session: Session) -> Removed:
-        """Remove a version for good; the one before it becomes the newest one if it was that."""
-        await self._files.delete_many({"_id": ObjectId(version.id)}, session=session)
+    async def remove(self, version: Version, session: Session, *, bypass: bool = False) -> Removed:
+        """Remove a version for good; the one before it becomes the newest one if it was that. Raises ObjectLocked,
+        before anything was done; with `bypass`, not for a retention of GOVERNANCE."""
+        await self._take_out(version, session, bypass=bypass)
         if version.seq >= 0 and (version.listed or version.file is None):
             newest = await self.newest(version.bucket, version.key, session)
             if newest:
                 await self._rely_on(newest, session, listed=newest.file is not None)
         return Removed([version], version if version.file is None else None)
+
+    async def _take_out(self, version: Version, session: Session, *, bypass: bool = False) -> None:
+        """The one place where documents of versions are removed. Raises ObjectLocked."""
+        query: Document = {"_id": ObjectId(version.id), **may_go(bypass=bypass)}
+        if not await self._files.delete_many(query, session=session):
+            raise ObjectLocked
 
 
 def bucket_of(name: str, buckets: Mapping[str, Bucket]) -> Bucket | None:
@@ -291,3 +314,18 @@ def bucket_of(name: str, buckets: Mapping[str, Bucket]) -> Bucket | None:
     if name and name not in buckets:
         raise NoSuchBucket(f"There is no bucket {name}.")
     return buckets.get(name)
+
+
+def bucket_for(entry: Entry, buckets: Mapping[str, Bucket]) -> Bucket | None:
+    """That into which an object is put. Raises NoSuchBucket, NotLockable."""
+    bucket = bucket_of(entry.bucket, buckets)
+    if entry.lock != UNLOCKED and not (bucket and bucket.lockable):
+        raise NotLockable
+    return bucket
+
+
+def _lock_in(bucket: Bucket | None, wanted: Lock, at: datetime) -> Lock:
+    """The lock of a version that is put into a bucket then."""
+    if wanted.retention is None and bucket and bucket.retention:
+        return replace(wanted, retention=bucket.retention.begin(at))
+    return wanted

@@ -1,7 +1,7 @@
 """Upload sessions: objects that are uploaded in parts, each part on its own.
 
     upload_sessions: {_id, bucket, key, owner, createdAt, at, touched, contentType, headers, metadata, tags, acl,
-                      sum: {kind, composite}, done: file id}
+                      lock: {mode, until, hold}, sum: {kind, composite}, done: file id}
     upload_parts:    {_id, session, number, size, etag, sum, createdAt, pages: [{id, size, chunks}]}
 
 Each part holds its pages as a file does. Whoever adds a part also sets `at`, the server's time of the session's
@@ -18,6 +18,7 @@ from datetime import datetime
 
 from app.models.database import Database, Document, ObjectId, Session, object_id
 from app.models.file import written_pairs
+from app.models.object_lock import read_lock, written_lock
 from app.models.objects import Position
 from app.types import Entry, FileId, PageId, PageRef
 
@@ -48,6 +49,7 @@ class UploadSession:
             dict(document.get("metadata", ())),
             dict(document.get("tags", ())),
             document.get("acl", "private"),
+            lock=read_lock(document),
         )
         checksum, done = document.get("sum", {}), document.get("done")
         return cls(
@@ -75,6 +77,7 @@ class UploadSession:
             "tags": written_pairs(self.entry.tags),
             "acl": self.entry.acl,
             "sum": {"kind": self.checksum, "composite": self.composite},
+            **written_lock(self.entry.lock),
         }
 
 

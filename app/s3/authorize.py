@@ -38,6 +38,8 @@ def permission_for(action: str) -> Permission:
         return "list"
     if action in _DELETES:
         return "delete"
+    if action == "s3:BypassGovernanceRetention":
+        return "admin"
     return "read" if action.startswith("s3:Get") else "write"
 
 

@@ -13,6 +13,7 @@ from app.s3.acls import of_bucket, owner_document, see_that_it_is_taken
 from app.s3.configuration import MAX_DOCUMENT, require_settings, without_settings
 from app.s3.controls import OWNERSHIPS
 from app.s3.errors import S3Error
+from app.s3.object_lock import ENABLED, flag
 from app.s3.parts import S3Parts
 from app.s3.request import Handler, S3Request, answer, empty
 from app.s3.tagging import BUCKET_TAGS, stored_tags
@@ -67,25 +68,25 @@ class BucketOperations:
 
     async def create(self, request: S3Request) -> Response:
         name, owner = request.bucket_name, request.caller.owner
-        settings = _settings_from_headers(request)
+        settings, lockable = _settings_from_headers(request), flag(request.headers, ENABLED)
         body = await request.body.document(MAX_DOCUMENT)
         if body:
             settings |= self._settings_from(parse(body, "CreateBucketConfiguration", MAX_DOCUMENT))
         try:
-            await self._buckets.create(name, owner, settings)
+            await self._buckets.create(name, owner, settings, lockable=lockable)
         except BucketExists as error:
             if error.owner != owner:
                 message = "The requested bucket name is not available. Select a different name and try again."
                 raise S3Error("BucketAlreadyExists", message, BucketName=name) from error
-            if self._region != _FIRST_REGION:
+            bucket = await self._buckets.find(name)
+            if self._region != _FIRST_REGION or (lockable and not bucket.lockable):
                 message = "Your previous request to create the named bucket succeeded and you already own it."
                 raise S3Error("BucketAlreadyOwnedByYou", message, BucketName=name) from error
-            await self._make_again(name, settings)
+            await self._make_again(name, bucket, settings)
         return empty(headers={"location": f"/{name}"})
 
-    async def _make_again(self, name: str, settings: Mapping[str, Any]) -> None:
+    async def _make_again(self, name: str, bucket: Bucket, settings: Mapping[str, Any]) -> None:
         """The bucket gets the ACL of a new one (CreateBucket of the API reference), and stays as it is otherwise."""
-        bucket = await self._buckets.find(name)
         if bucket.name == NATIVE:
             if settings:
                 raise without_settings(name)
@@ -133,8 +134,6 @@ class BucketOperations:
 
 def _settings_from_headers(request: S3Request) -> dict[str, Any]:
     headers = request.headers
-    if headers.get("x-amz-bucket-object-lock-enabled", "false").lower() == "true":
-        raise S3Error("NotImplemented", "Object Lock is not implemented.")
     ownership = headers.get("x-amz-object-ownership")
     if ownership is not None and ownership not in OWNERSHIPS:
         raise S3Error(

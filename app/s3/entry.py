@@ -13,6 +13,7 @@ from app.models.buckets import Bucket
 from app.s3.acls import acl_of_new_object
 from app.s3.checksums import ALGORITHMS, composite_text, from_text, to_text
 from app.s3.errors import S3Error
+from app.s3.object_lock import HOLD, MODE, PREFIX, UNTIL, lock_from
 from app.s3.request import S3Request
 from app.s3.tagging import tags_from_header
 from app.s3.xml import Value
@@ -40,8 +41,9 @@ _STORAGE_CLASSES = (
     "GLACIER_IR",
     "DEEP_ARCHIVE",
 )
-_NOT_HERE = ("x-amz-server-side-encryption", "x-amz-object-lock-", "x-amz-write-offset-bytes")
-"""Headers that nobody may believe to have been heeded, by how they begin."""
+_NOT_HERE = ("x-amz-server-side-encryption", PREFIX, "x-amz-write-offset-bytes")
+"""Headers that nobody may believe to have been heeded, by how they begin, but for the following."""
+_LOCK = (MODE, UNTIL, HOLD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,10 @@ class Described:
 
 def described(request: S3Request) -> Described:
     """The object that a request is to make. Raises S3Error: MetadataTooLarge, InvalidStorageClass, NotImplemented,
-    InvalidArgument, and what `tags_from_header` and `acl_of_new_object` raise."""
+    InvalidArgument, and what `tags_from_header`, `acl_of_new_object` and `lock_from` raise."""
     headers = request.headers
     for name in headers:
-        if name.startswith(_NOT_HERE):
+        if name.startswith(_NOT_HERE) and name not in _LOCK:
             raise _not_implemented(name)
     kept = {name: headers[name] for name in COPIED if headers.get(name)}
     kept.pop("content-encoding", None)
@@ -71,6 +73,7 @@ def described(request: S3Request) -> Described:
         _metadata(headers),
         tags_from_header(headers.get("x-amz-tagging", "")),
         acl_of_new_object(request),
+        lock=lock_from(headers),
     )
     return Described(entry, headers.get("content-type") or DEFAULT_CONTENT_TYPE)
 

@@ -154,6 +154,7 @@ _CODES: Mapping[type[MiniS3Error], str] = {
     errors.NoSuchUpload: "NoSuchUpload",
     errors.BucketExists: "BucketAlreadyExists",
     errors.BucketNotEmpty: "BucketNotEmpty",
+    errors.WrongBucketState: "InvalidBucketState",
     errors.InvalidPart: "InvalidPart",
     errors.Forbidden: "AccessDenied",
     errors.Unauthenticated: "AccessDenied",

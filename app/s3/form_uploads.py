@@ -16,6 +16,7 @@ from app.s3.configuration import MAX_DOCUMENT
 from app.s3.credentials import by_any, find_credentials
 from app.s3.entry import Described, checksum_headers, described, full_checksum, version_headers
 from app.s3.errors import S3Error
+from app.s3.object_lock import allow_lock, require_digest
 from app.s3.parts import S3Parts
 from app.s3.post_policy import PostPolicy, access_key
 from app.s3.preconditions import write_condition
@@ -62,15 +63,21 @@ class FormUploads:
             finally:
                 upload.close()
 
-    async def allow(self, request: S3Request, key: str, fields: Mapping[str, str]) -> PostPolicy | None:
-        """See that the form may put this object. Raises S3Error, AccessDenied among others."""
+    async def allow(self, request: S3Request, key: str, fields: Mapping[str, str]) -> tuple[Caller, PostPolicy | None]:
+        """See that the form may put this object, and who says so. Raises S3Error, AccessDenied among others."""
         caller, policy = request.caller, None
         if "policy" in fields:
             policy = PostPolicy.parse(fields["policy"])
             caller = await self._caller(policy, fields, request)
             policy.check(fields, request.bucket_name, key, None)
         await self._parts.authorizer.on_object(caller, "s3:PutObject", request.bucket, key)
-        return policy
+        return caller, policy
+
+    async def describe(self, request: S3Request) -> Described:
+        """The object that the form is to make. Raises what `described` and `allow_lock` raise."""
+        wanted = described(request)
+        await allow_lock(self._parts, request, wanted.entry.lock)
+        return wanted
 
     async def _caller(self, policy: PostPolicy, fields: Mapping[str, str], request: S3Request) -> Caller:
         if self._parts.access.is_open:
@@ -141,15 +148,16 @@ class _Upload:
             message = "POST requires exactly one file upload per request."
             raise S3Error("IncorrectNumberOfFilesInPostRequest", message)
         key = _key(self._fields, file_name)
-        policy = await self._uploads.allow(self._request, key, self._fields)
+        caller, policy = await self._uploads.allow(self._request, key, self._fields)
         headers = {"x-amz-acl": self._fields.get("acl", "private"), **self._fields}
-        request = replace(self._request, key=key, headers=headers)
-        wanted = described(request)
+        request = replace(self._request, key=key, headers=headers, caller=caller)
+        wanted = await self._uploads.describe(request)
         if "tagging" in self._fields:
             tagging = parse(self._fields["tagging"].encode(), "Tagging", MAX_DOCUMENT)
             tags = tags_from(tagging.one("TagSet"), OBJECT_TAGS)
             wanted = replace(wanted, entry=replace(wanted.entry, tags=tags))
         told = declared(self._fields)
+        require_digest(request.bucket, wanted.entry.lock, told, "Post Object")
         self._begun = _Begun(request, wanted, policy, told, Sums({"md5", (told.algorithm or DEFAULT).kind}))
         await self._ingest.begin_file(name_of(key), wanted.content_type)
 

@@ -11,6 +11,7 @@ from app.s3.cors import Cors
 from app.s3.form_uploads import FormUploads
 from app.s3.lists import Lists
 from app.s3.multipart import MultipartUploads
+from app.s3.object_lock import ObjectLock
 from app.s3.parts import S3Parts
 from app.s3.reads import ObjectReads
 from app.s3.request import Handler
@@ -24,11 +25,11 @@ _NONE = "There never is one: it says so."
 LACKING: Mapping[str, str] = {
     **dict.fromkeys(("GetBucketAcl", "PutBucketAcl", "GetObjectAcl", "PutObjectAcl"), _CANNED),
     "PutBucketVersioning": "Without MFA Delete.",
-    "CreateBucket": "Without object lock.",
     **dict.fromkeys(
         ("PutObject", "CopyObject", "CreateMultipartUpload", "PostObject"),
-        "Without encryption by the server and object lock.",
+        "Without encryption by the server and event holds.",
     ),
+    **dict.fromkeys(("PutObjectLockConfiguration", "PutObjectRetention"), "Without event holds."),
     **dict.fromkeys(unconfigured(), _NONE),
 }
 """What operations that are supported can't do, for the compatibility page."""
@@ -47,5 +48,6 @@ def handlers(parts: S3Parts, region: str) -> Mapping[str, Handler]:
         **Tagging(parts).handlers,
         **Cors(parts).handlers,
         **Controls(parts).handlers,
+        **ObjectLock(parts).handlers,
         **unconfigured(),
     }

@@ -15,11 +15,12 @@ from starlette.responses import Response
 from app.errors import InvalidPart, NoSuchKey, NoSuchUpload, NoSuchVersion
 from app.models.sessions import Part, PartSums, UploadSession
 from app.s3.assembly import Assembly
-from app.s3.checksums import ALGORITHMS, DEFAULT, Algorithm, multipart_choice, to_text
+from app.s3.checksums import ALGORITHMS, DEFAULT, Algorithm, declared, multipart_choice, to_text
 from app.s3.entry import checksum_elements, described, version_headers
 from app.s3.errors import S3Error
 from app.s3.intake import algorithm_of, check_length, read_document, take
 from app.s3.multipart_lists import MultipartLists, session_of
+from app.s3.object_lock import allow_lock, require_digest
 from app.s3.parts import S3Parts
 from app.s3.preconditions import allow_condition, write_condition
 from app.s3.request import Handler, S3Request, answer, empty
@@ -38,6 +39,7 @@ _RANGE = re.compile(r"bytes=([0-9]{1,19})-([0-9]{1,19})")
 
 class MultipartUploads:
     def __init__(self, parts: S3Parts) -> None:
+        self._parts = parts
         self._objects = parts.objects
         self._sessions = parts.sessions
         self._authorizer = parts.authorizer
@@ -60,6 +62,7 @@ class MultipartUploads:
         wanted = described(request)
         named = headers.get("x-amz-checksum-algorithm")
         algorithm, kind = multipart_choice(named, headers.get("x-amz-checksum-type"))
+        await allow_lock(self._parts, request, wanted.entry.lock)
         wish = Wish(wanted.entry, wanted.content_type, bucket.owner)
         session = await self._sessions.begin(wish, algorithm.name, composite=kind == "COMPOSITE")
         told = {"x-amz-checksum-algorithm": algorithm.name, "x-amz-checksum-type": kind} if named else {}
@@ -72,6 +75,7 @@ class MultipartUploads:
         session = await self._open(request)
         algorithm = ALGORITHMS[session.checksum]
         _check_kind(algorithm, algorithm_of(request.body, algorithm))
+        require_digest(request.bucket, session.entry.lock, declared(request.headers), "Put Part")
         async with self._sessions.upload(session) as ingest:
             received = await take(request.body, ingest, name_of(request.key), session.content_type, algorithm)
             sums = _part_sums(received.sums, algorithm)

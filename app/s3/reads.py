@@ -18,6 +18,7 @@ from app.models.objects import Version
 from app.s3.checksums import ALGORITHMS
 from app.s3.entry import META, STORAGE_CLASS, checksum_elements, checksum_headers, checksum_type
 from app.s3.errors import S3Error, as_s3
+from app.s3.object_lock import lock_headers
 from app.s3.parts import S3Parts
 from app.s3.request import Handler, S3Request, answer, empty
 from app.s3.versions import find_object, version_headers
@@ -57,6 +58,7 @@ class _Span:
 class ObjectReads:
     def __init__(self, parts: S3Parts) -> None:
         self._objects = parts.objects
+        self._authorizer = parts.authorizer
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
@@ -70,6 +72,8 @@ class ObjectReads:
         span = _span(request, file, headers["etag"])
         sent = span.range or ByteRange(0, file.size)
         headers |= _checksum_headers(request, file.entry, span)
+        if file.entry:
+            headers |= await lock_headers(self._authorizer, request, file.entry.lock)
         headers["Content-Length"] = str(sent.size)
         if span.range:
             headers["content-range"] = sent.content_range(file.size)

@@ -24,12 +24,6 @@ _NOT_FOUND: Mapping[str, tuple[str, str]] = {
     "GetBucketPolicyStatus": ("NoSuchBucketPolicy", "The bucket policy does not exist"),
     "GetBucketReplication": ("ReplicationConfigurationNotFoundError", "The replication configuration was not found"),
     "GetBucketWebsite": ("NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration"),
-    "GetObjectLockConfiguration": (
-        "ObjectLockConfigurationNotFoundError",
-        "Object Lock configuration does not exist for this bucket",
-    ),
-    "GetObjectLegalHold": ("InvalidRequest", "Bucket is missing Object Lock Configuration"),
-    "GetObjectRetention": ("InvalidRequest", "Bucket is missing Object Lock Configuration"),
     **{
         f"GetBucket{kind}Configuration": ("NoSuchConfiguration", "The specified configuration does not exist.")
         for kind in ("Analytics", "IntelligentTiering", "Inventory", "Metrics")

@@ -25,6 +25,7 @@ from app.s3.entry import (
 )
 from app.s3.errors import S3Error, as_s3
 from app.s3.intake import algorithm_of, check_length, read_document, take
+from app.s3.object_lock import BYPASS_ACTION, allow_lock, asks_for_bypass, require_digest
 from app.s3.parts import S3Parts
 from app.s3.preconditions import allow_condition, delete_condition, unquoted, write_condition
 from app.s3.request import Handler, S3Request, answer, empty
@@ -42,6 +43,7 @@ _CHANGES = (STORAGE_CLASS, REDIRECT, "x-amz-checksum-algorithm")
 
 class ObjectWrites:
     def __init__(self, parts: S3Parts) -> None:
+        self._parts = parts
         self._objects = parts.objects
         self._authorizer = parts.authorizer
         self._sources = Sources(parts)
@@ -61,6 +63,8 @@ class ObjectWrites:
         condition = write_condition(request.headers)
         check_length(body, self._objects.max_size)
         algorithm = algorithm_of(body, DEFAULT)
+        await allow_lock(self._parts, request, wanted.entry.lock)
+        require_digest(bucket, wanted.entry.lock, declared(request.headers), "Put Object")
         await allow_condition(self._authorizer, request, condition)
         await self._check(condition, request)
         async with self._objects.upload(bucket.owner) as ingest:
@@ -85,6 +89,7 @@ class ObjectWrites:
         bucket = request.bucket
         wanted = described(request)
         condition = write_condition(request.headers)
+        await allow_lock(self._parts, request, wanted.entry.lock)
         await allow_condition(self._authorizer, request, condition)
         replaced = _directive(request.headers, "x-amz-metadata-directive")
         tags_replaced = _directive(request.headers, "x-amz-tagging-directive")
@@ -132,8 +137,13 @@ class ObjectWrites:
     async def delete(self, request: S3Request) -> Response:
         condition = delete_condition(request.headers)
         await allow_condition(self._authorizer, request, condition)
+        deletion = Deletion(request.bucket.owner, bypass=asks_for_bypass(request))
+        if deletion.bypass:
+            await self._authorizer.on_object(
+                request.caller, BYPASS_ACTION, request.bucket, request.key, request.version
+            )
         wanted = Wanted(request.key, request.version, condition)
-        (outcome,) = await self._objects.delete(request.bucket, [wanted], Deletion(request.bucket.owner))
+        (outcome,) = await self._objects.delete(request.bucket, [wanted], deletion)
         if isinstance(outcome, MiniS3Error):
             raise outcome
         headers = {"x-amz-version-id": request.version} if request.version else {}
@@ -149,10 +159,11 @@ class ObjectWrites:
         quiet, wishes = root.flag("Quiet"), [_Doomed.read(element) for element in root.all("Object")]
         if not 0 < len(wishes) <= MAX_DELETED:
             raise S3Error("MalformedXML", f"The request must name 1 to {MAX_DELETED} objects.")
-        refusals = [await self._refusal(request, wish) for wish in wishes]
+        deletion = Deletion(request.bucket.owner, bypass=asks_for_bypass(request))
+        refusals = [await self._refusal(request, wish, deletion) for wish in wishes]
         allowed = [wish for wish, refusal in zip(wishes, refusals, strict=True) if refusal is None]
         wanted = [Wanted(wish.key, wish.version, wish.condition) for wish in allowed]
-        outcomes = iter(await self._objects.delete(request.bucket, wanted, Deletion(request.bucket.owner)))
+        outcomes = iter(await self._objects.delete(request.bucket, wanted, deletion))
         deleted: list[Value] = []
         failed: list[Value] = []
         for wish, refusal in zip(wishes, refusals, strict=True):
@@ -163,7 +174,7 @@ class ObjectWrites:
                 deleted.append(wish.done(outcome))
         return answer("DeleteResult", {"Deleted": deleted, "Error": failed})
 
-    async def _refusal(self, request: S3Request, wish: _Doomed) -> S3Error | None:
+    async def _refusal(self, request: S3Request, wish: _Doomed, deletion: Deletion) -> S3Error | None:
         """Why the caller may not delete this, if so."""
         if not 0 < len(wish.key.encode()) <= MAX_KEY:
             return S3Error("KeyTooLongError", f"A key must have 1 to {MAX_KEY} bytes.")
@@ -172,6 +183,8 @@ class ObjectWrites:
         action = "s3:DeleteObjectVersion" if wish.version else "s3:DeleteObject"
         try:
             await self._authorizer.on_object(request.caller, action, request.bucket, wish.key, wish.version)
+            if deletion.bypass:
+                await self._authorizer.on_object(request.caller, BYPASS_ACTION, request.bucket, wish.key, wish.version)
             if wish.condition is not ANYHOW:
                 await self._authorizer.on_object(request.caller, "s3:GetObject", request.bucket, wish.key)
         except S3Error as error:

@@ -78,6 +78,16 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
+def parse_timestamp(text: str) -> datetime:
+    """The moment, in UTC, that an ISO 8601 date with its time or without it says; in UTC unless it says otherwise.
+    Raises ValueError."""
+    moment = datetime.fromisoformat(text.strip())
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text} is beyond the calendar in UTC.") from error
+
+
 _MARKUP: Mapping[str, str] = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 _NO_CHARACTER = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -180,11 +190,8 @@ class Element:
     def maybe_moment(self, name: str) -> datetime | None:
         """An ISO 8601 date, with its time or without; in UTC unless it says otherwise."""
         text = self.maybe_text(name)
-        if text is None:
-            return None
         try:
-            moment = datetime.fromisoformat(text.strip())
-            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return None if text is None else parse_timestamp(text)
         except ValueError:
             _malformed(f"{name} must be a date as 2006-02-03T16:45:09.000Z.")
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from app.errors import BucketExists, BucketNotEmpty, NoSuchBucket
+from app.errors import BucketExists, BucketNotEmpty, NoSuchBucket, WrongBucketState
 from app.models.buckets import Bucket, Buckets, Versioning
+from app.models.object_lock import DefaultRetention
 
 NATIVE = ""
 """The name, inside the store, of the bucket in which the files of the native API are."""
@@ -42,9 +43,11 @@ class BucketStore:
     def _native(self) -> Bucket:
         return Bucket(NATIVE, self._naming.owner, datetime.fromtimestamp(0, UTC))
 
-    async def create(self, name: str, owner: str, settings: Mapping[str, Any]) -> Bucket:
+    async def create(self, name: str, owner: str, settings: Mapping[str, Any], *, lockable: bool = False) -> Bucket:
         """Raises BucketExists; its `owner` is that of the bucket that there is."""
-        made = None if name == self._naming.native else await self._buckets.create(name, owner, settings)
+        made = None
+        if name != self._naming.native:
+            made = await self._buckets.create(name, owner, settings, lockable=lockable)
         if made is None:
             raise BucketExists(f"There is a bucket {name} already.", (await self.find(name)).owner)
         return made
@@ -66,8 +69,19 @@ class BucketStore:
         return sorted(found, key=lambda pair: pair[0])[:limit]
 
     async def set_versioning(self, name: str, versioning: Versioning) -> None:
+        """Raises WrongBucketState where object lock needs the versions."""
         if not await self._buckets.set_versioning(name, versioning):
-            raise _none(name)
+            await self.find(name)
+            raise WrongBucketState(
+                "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed."
+            )
+
+    async def set_lock(self, name: str, retention: DefaultRetention | None) -> None:
+        """Let it have object lock, for good, and this default retention. Raises WrongBucketState where it keeps no
+        versions."""
+        if not await self._buckets.set_lock(name, retention):
+            await self.find(name)
+            raise WrongBucketState("Versioning must be 'Enabled' on the bucket to apply a Object Lock configuration")
 
     async def set(self, name: str, setting: str, value: Any) -> None:
         """Keep a setting; None takes it away."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from app.errors import MiniS3Error, NoSuchKey, NoSuchVersion
@@ -18,7 +19,7 @@ from app.store.buckets import NATIVE
 from app.store.listing import Listing, Query, list_folded
 from app.streams.egress import Egress
 from app.streams.ingest import Ingest, Stages, open_ingest
-from app.types import Entry, File
+from app.types import Entry, File, Retention
 
 _AT_ONCE = 100
 """Objects deleted in one transaction."""
@@ -48,6 +49,10 @@ class ObjectStore:
         """Bytes that an object may have."""
         return self._stages.max_file_size
 
+    async def now(self) -> datetime:
+        """The time by the database's clock."""
+        return await self._stages.ledger.now()
+
     def upload(self, owner: str) -> AbstractAsyncContextManager[Ingest]:
         """As `open_ingest`, to be committed as an object."""
         return open_ingest(self._stages, owner)
@@ -72,9 +77,9 @@ class ObjectStore:
 
     async def copy(self, source: Version, wish: Wish) -> File:
         """Make another object of the same bytes, none of which is moved. Raises NoSuchKey where the source is
-        deleted meanwhile, NoSuchBucket, and what the condition raises."""
+        deleted meanwhile, NoSuchBucket, NotLockable, ObjectLocked, and what the condition raises."""
         assert source.file is not None  # noqa: S101 - delete markers are refused before this
-        now = await self._stages.ledger.now()
+        now = await self.now()
         copied = replace(
             source.file,
             id=new_file_id(),
@@ -122,9 +127,23 @@ class ObjectStore:
     async def set_acl(self, version: Version, acl: str) -> None:
         await self._change(version, {"acl": acl})
 
+    async def set_hold(self, version: Version, *, hold: bool) -> None:
+        """Put a legal hold on a version, or end it."""
+        await self._change(version, {"lock.hold": hold})
+
+    async def set_retention(self, version: Version, retention: Retention | None, *, bypass: bool = False) -> None:
+        """Raises ObjectLocked where its retention may not become this: one that binds may only become longer, but
+        with `bypass` one of GOVERNANCE may become any, or end."""
+        if not await self._objects.retain(version, retention, bypass=bypass):
+            raise _gone(version)
+
     async def _change(self, version: Version, changes: Mapping[str, Any]) -> None:
         if not await self._objects.change(version, changes):
-            raise NoSuchKey(f"There is no object with the key {version.key} any more.")
+            raise _gone(version)
+
+
+def _gone(version: Version) -> NoSuchKey:
+    return NoSuchKey(f"There is no object with the key {version.key} any more.")
 
 
 def name_of(key: str) -> str:

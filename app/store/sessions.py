@@ -78,7 +78,8 @@ class SessionStore:
         self, session: UploadSession, parts: Sequence[Part], entry: Entry, condition: Condition = ANYHOW
     ) -> File:
         """Make the object out of these parts, none of whose bytes are moved; all other parts go. Raises InvalidPart
-        where one of them is replaced meanwhile, NoSuchBucket, and what the condition raises."""
+        where one of them is replaced meanwhile, NoSuchBucket, NotLockable, ObjectLocked, and what the condition
+        raises."""
         pages = tuple(page for part in parts for page in part.pages)
         file = File(
             new_file_id(),

@@ -148,6 +148,7 @@ class Store:
         return Manifest(file, chunks, following if chunks and following < total else None)
 
     async def delete(self, file_id: str) -> None:
+        """Raises ObjectLocked where it is a version of an object that may not be removed."""
         if not self._caller.is_root:
             await self._visible(file_id, "delete")
         if await self._catalog.delete_file(file_id) is None:

@@ -16,7 +16,20 @@ from app.models.ledger import Hold, Ledger
 from app.models.nodes import NodeEntry, Nodes
 from app.models.objects import ANYHOW, Condition
 from app.models.tallies import NodeTally, Tallies, Tally
-from app.types import Blob, ChunkRef, ContentId, Digest, Entry, File, NodeId, Page, PageRef, new_generation
+from app.types import (
+    UNLOCKED,
+    Blob,
+    ChunkRef,
+    ContentId,
+    Digest,
+    Entry,
+    File,
+    Lock,
+    NodeId,
+    Page,
+    PageRef,
+    new_generation,
+)
 
 NODES = [NodeId("node1"), NodeId("node2")]
 
@@ -49,16 +62,23 @@ def file_of(*pages: Page, name: str = "f") -> File:
     return File(new_file_id(), name, size, "x/y", ContentId("0" * 64), now, "local", refs)
 
 
-def object_of(bucket: str, key: str, *pages: Page, etag: str = "e") -> File:
-    return replace(file_of(*pages, name=key), entry=Entry(bucket, key, etag))
+def object_of(bucket: str, key: str, *pages: Page, etag: str = "e", lock: Lock = UNLOCKED) -> File:
+    return replace(file_of(*pages, name=key), entry=Entry(bucket, key, etag, lock=lock))
 
 
 async def put_object(
-    database: Database, bucket: str, key: str, *numbers: int, etag: str = "e", condition: Condition = ANYHOW
+    database: Database,
+    bucket: str,
+    key: str,
+    *numbers: int,
+    etag: str = "e",
+    condition: Condition = ANYHOW,
+    lock: Lock = UNLOCKED,
 ) -> File:
     """Commit an object of one page of these chunks, which are live, or of none."""
     pages = [page_of(*numbers)] if numbers else []
-    (file,) = await Ledger(database).commit_files(Hold(), [object_of(bucket, key, *pages, etag=etag)], pages, condition)
+    wanted = object_of(bucket, key, *pages, etag=etag, lock=lock)
+    (file,) = await Ledger(database).commit_files(Hold(), [wanted], pages, condition)
     return file
 
 

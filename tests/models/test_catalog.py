@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from app.errors import InvalidPart, MiniS3Error, NoSuchKey, NoSuchUpload
+from app.errors import InvalidPart, MiniS3Error, NoSuchUpload
 from app.models.buckets import Buckets
 from app.models.catalog import Catalog, Deletion, Wanted
 from app.models.database import Database
 from app.models.files import Files, new_file_id
 from app.models.ledger import Hold, Ledger, SourceGone
-from app.models.objects import Objects, Position, Version
+from app.models.objects import Objects
 from app.models.pages import Pages
 from app.models.sessions import Part, PartSums, UploadSession, UploadSessions, new_session_id
 from app.types import Entry, File, PageRef
@@ -91,20 +91,6 @@ async def test_objects_that_share_pages_come_and_go(database: Database, bucket: 
     assert await database["files"].find({}) == []
     await recount(database)
     assert await release(database, 1, 2) == 1
-    await recount(database)
-
-
-async def test_what_may_not_be_deleted_stays_and_the_rest_goes(database: Database, bucket: str) -> None:
-    for key in "abc":
-        await put_object(database, bucket, key, 1)
-
-    def judge(version: Version) -> MiniS3Error | None:
-        return NoSuchKey("kept") if version.key == "b" else None
-
-    wanted = [Wanted(key) for key in "abc"]
-    outcomes = await Catalog(database).delete(bucket, wanted, Deletion("alice", judge))
-    assert [isinstance(outcome, NoSuchKey) for outcome in outcomes] == [False, True, False]
-    assert [version.key for version in await Objects(database).page(bucket, "", Position(), 9)] == ["b"]
     await recount(database)
 
 
