@@ -58,6 +58,7 @@ class MultipartUploads:
     async def create(self, request: S3Request) -> Response:
         bucket, headers = request.bucket, request.headers
         wanted = described(request)
+        await self._authorizer.on_new_object(request, wanted.entry)
         named = headers.get("x-amz-checksum-algorithm")
         algorithm, kind = multipart_choice(named, headers.get("x-amz-checksum-type"))
         wish = Wish(wanted.entry, wanted.content_type, bucket.owner)

@@ -73,7 +73,7 @@ class Sources:
         if request.headers.get("x-amz-source-expected-bucket-owner", bucket.owner) != bucket.owner:
             raise denied()
         action = "s3:GetObjectVersion" if place.version else "s3:GetObject"
-        await self._authorizer.on_object(request.caller, action, bucket, place.key, place.version)
+        await self._authorizer.on_object(request, action, bucket, place.key, place.version)
         version = await self._objects.find(bucket, place.key, place.version)
         if version.file is None:
             message = "The source of a copy request may not specifically refer to a delete marker by version id."

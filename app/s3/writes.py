@@ -62,6 +62,7 @@ class ObjectWrites:
         check_length(body, self._objects.max_size)
         algorithm = algorithm_of(body, DEFAULT)
         await allow_condition(self._authorizer, request, condition)
+        await self._authorizer.on_new_object(request, wanted.entry)
         async with self._objects.upload(bucket.owner) as ingest:
             received = await take(body, ingest, name_of(request.key), wanted.content_type, algorithm)
             checksum = full_checksum(algorithm.name, received.sums[algorithm.kind])
@@ -91,6 +92,7 @@ class ObjectWrites:
             wanted = copied(wanted, source.file)
         if not tags_replaced:
             wanted = await self._with_tags_of(source, wanted, request)
+        await self._authorizer.on_new_object(request, wanted.entry)
         entry = await self._with_sums_of(source, wanted.entry, request.headers.get("x-amz-checksum-algorithm"))
         file = await self._objects.copy(source.version, Wish(entry, wanted.content_type, bucket.owner, condition))
         result: dict[str, Value] = {"ETag": f'"{entry.etag}"', "LastModified": file.created_at}
@@ -101,7 +103,7 @@ class ObjectWrites:
         tags = source.file.entry.tags if source.file.entry else {}
         if tags:
             action = "s3:GetObjectTagging"
-            await self._authorizer.on_object(request.caller, action, source.bucket, source.version.key)
+            await self._authorizer.on_object(request, action, source.bucket, source.version.key)
         return replace(wanted, entry=replace(wanted.entry, tags=tags))
 
     async def _with_sums_of(self, source: Source, entry: Entry, algorithm: str | None) -> Entry:
@@ -161,9 +163,9 @@ class ObjectWrites:
             return S3Error("NotImplemented", f"The condition {wish.unknown} is not implemented.")
         action = "s3:DeleteObjectVersion" if wish.version else "s3:DeleteObject"
         try:
-            await self._authorizer.on_object(request.caller, action, request.bucket, wish.key, wish.version)
+            await self._authorizer.on_object(request, action, request.bucket, wish.key, wish.version)
             if wish.condition is not ANYHOW:
-                await self._authorizer.on_object(request.caller, "s3:GetObject", request.bucket, wish.key)
+                await self._authorizer.on_object(request, "s3:GetObject", request.bucket, wish.key)
         except S3Error as error:
             return error
         return None
