@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal, TypeVar
 
 from app.s3.operations import ACTIONS
@@ -154,7 +155,7 @@ def _condition(name: str, key: str, values: Sequence[str], variables: bool) -> C
         raise _no_operator(name)
     one = _OPERATORS[base]
     if one.kind not in found.kinds:
-        raise malformed(f"The operator {name} does not go with the condition key {key}.")
+        raise malformed(f"The operator {name} does not go with the condition key {shown(key)}.")
     if found.many and not quantifier:
         raise malformed(f"The condition key {key} has many values: use ForAllValues:{name} or ForAnyValue:{name}.")
     if_exists = base != rest
@@ -258,6 +259,16 @@ def _bool(value: str, _: bool) -> Test:
     return lambda given, _: given == value.lower()
 
 
+@lru_cache(maxsize=1024)
+def parse_address(text: str) -> IPv4Address | IPv6Address | None:
+    """An IPv4 address is one also where it came through a socket for both; None where the text is none."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
 def _network(text: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(text, strict=False)
@@ -267,7 +278,12 @@ def _network(text: str) -> IPv4Network | IPv6Network:
 
 def _address(value: str, _: bool) -> Test:
     network = _network(value)
-    return lambda given, _: ip_address(given) in network
+
+    def test(given: str, _: Lookup) -> bool:
+        address = parse_address(given)
+        return address is not None and address in network
+
+    return test
 
 
 def _arn(value: str, variables: bool) -> Test:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from ipaddress import IPv6Address, ip_address
+from functools import cache
 from urllib.parse import unquote
 
 from app.models.buckets import Bucket
 from app.s3.asked import MOST
 from app.s3.policy import Ask, user_of
-from app.s3.policy_conditions import EXISTING_TAG, KEYS
+from app.s3.policy_conditions import EXISTING_TAG, KEYS, parse_address
 from app.s3.policy_patterns import Lookup
 from app.s3.request import S3Request
 from app.s3.sigkey import ALGORITHM
@@ -46,6 +46,7 @@ def asked(request: S3Request, target: Target) -> Ask:
 
 
 def _lookup(request: S3Request, target: Target) -> Lookup:
+    @cache
     def values(key: str) -> Sequence[str] | None:
         name, _, tag = key.partition("/")
         meant = KEYS[name].actions
@@ -94,16 +95,6 @@ def _type(request: S3Request, _: Target) -> str:
     return "User" if user_of(request.caller) else "Account"
 
 
-def _address(request: S3Request, _: Target) -> str | None:
-    """An IPv4 address is one also where it came through a socket for both."""
-    try:
-        address = ip_address(request.came.address)
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return str(mapped or address)
-
-
 def _signature_age(request: S3Request, _: Target) -> str | None:
     came = request.came
     if came.signature is None:
@@ -132,7 +123,7 @@ _VALUES: Mapping[str, Callable[[S3Request, Target], str | None]] = {
     "aws:principaltype": _type,
     "aws:referer": lambda request, _: request.came.referer,
     "aws:useragent": lambda request, _: request.came.user_agent,
-    "aws:sourceip": _address,
+    "aws:sourceip": lambda request, _: request.came.address if parse_address(request.came.address) else None,
     "aws:securetransport": lambda request, _: str(request.came.secure).lower(),
     "aws:currenttime": lambda request, _: request.came.moment.isoformat(),
     "aws:epochtime": lambda request, _: str(int(request.came.moment.timestamp())),

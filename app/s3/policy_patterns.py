@@ -6,8 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Self
 
 from app.s3.errors import S3Error
@@ -22,9 +21,7 @@ _KEYS = {name.lower() for name in VARIABLES}
 _SIGNS = "*?$"
 """What `${*}`, `${?}` and `${$}` stand for: themselves."""
 
-_TOKEN = re.compile(r"\$\{[^}]*\}|.", re.DOTALL)
-_ANY = None
-"""The wildcard for any characters, among the pieces of a pattern."""
+_PIECE = re.compile(r"\$\{[^}]*\}|.", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,35 +29,62 @@ class _Variable:
     key: str
 
 
-_Piece = str | _Variable
-"""Of a regular expression, or a variable in its place."""
+class _AnyOne:
+    """The wildcard for one character."""
+
+
+_Piece = str | _Variable | type[_AnyOne]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Text of a fixed length; `regex` is it where a wildcard is in it."""
+
+    text: str
+    regex: re.Pattern[str] | None
+
+    @classmethod
+    def of(cls, pieces: Iterable[str | type[_AnyOne]]) -> Self:
+        known = list(pieces)
+        text = "".join(piece if isinstance(piece, str) else "?" for piece in known)
+        if all(isinstance(piece, str) for piece in known):
+            return cls(text, None)
+        source = "".join(re.escape(piece) if isinstance(piece, str) else "." for piece in known)
+        return cls(text, re.compile(source, re.DOTALL))
+
+    def is_at(self, text: str, start: int) -> bool:
+        if self.regex:
+            return self.regex.match(text, start) is not None
+        return text.startswith(self.text, start)
+
+    def find(self, text: str, start: int, stop: int) -> int:
+        """Where it is first, between the two; -1 if it is not."""
+        if not self.regex:
+            return text.find(self.text, start, stop)
+        found = self.regex.search(text, start, stop)
+        return found.start() if found else -1
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """What stands between wildcards for any characters, in pieces; `regex` is all of it where no variable is in it."""
+    """What stands between wildcards for any characters, in pieces; `runs` are the same where no variable is in it."""
 
     segments: tuple[tuple[_Piece, ...], ...]
+    runs: tuple[_Run, ...] | None
     ignore_case: bool
-    regex: re.Pattern[str] | None = field(compare=False)
 
     @classmethod
     def read(cls, text: str, *, wildcards: bool, variables: bool, ignore_case: bool = False) -> Self:
         """Without `wildcards` or `variables` they are text as any other. Raises S3Error MalformedPolicy."""
-        pieces = [_piece(one, wildcards, variables) for one in _TOKEN.findall(text)]
+        given = text.lower() if ignore_case else text
+        pieces = (_piece(one, wildcards, variables) for one in _PIECE.findall(given))
         segments = tuple(_split(pieces))
-        plain = [_source(segment, lambda _: None) for segment in segments]
-        texts = tuple(source for source in plain if source is not None)
-        regex = _compiled(texts, ignore_case) if len(texts) == len(plain) else None
-        return cls(segments, ignore_case, regex)
+        return cls(segments, _runs(segments, lambda _: None), ignore_case)
 
     def matches(self, text: str, lookup: Lookup) -> bool:
         """A pattern with a variable that has no value matches nothing."""
-        if self.regex is not None:
-            return self.regex.fullmatch(text) is not None
-        sources = [_source(segment, lookup) for segment in self.segments]
-        texts = tuple(source for source in sources if source is not None)
-        return len(texts) == len(sources) and _compiled(texts, self.ignore_case).fullmatch(text) is not None
+        runs = _runs(self.segments, lookup) if self.runs is None else self.runs
+        return runs is not None and _match(runs, text.lower() if self.ignore_case else text)
 
 
 def malformed(message: str) -> S3Error:
@@ -74,22 +98,21 @@ def shown(value: object) -> str:
 
 
 def _piece(text: str, wildcards: bool, variables: bool) -> _Piece | None:
-    if wildcards and text in "*?":
-        return _ANY if text == "*" else "."
+    """None for the wildcard for any characters."""
+    if wildcards and text in ("*", "?"):
+        return None if text == "*" else _AnyOne
     if not variables or not text.startswith("${"):
-        return re.escape(text)
+        return text
     name = text[2:-1]
     if len(name) == 1 and name in _SIGNS:
-        return re.escape(name)
+        return name
     if name.lower() not in _KEYS:
-        known = ", ".join(f"${{{known}}}" for known in VARIABLES)
-        raise malformed(
-            f"Policy has an invalid variable {shown(text)}. Here there are {known}, ${{*}}, ${{?}}, ${{$}}."
-        )
+        known = ", ".join(f"${{{one}}}" for one in (*VARIABLES, *_SIGNS))
+        raise malformed(f"Policy has an invalid variable {shown(text)}. There are {known}.")
     return _Variable(name.lower())
 
 
-def _split(pieces: Sequence[_Piece | None]) -> Iterable[tuple[_Piece, ...]]:
+def _split(pieces: Iterable[_Piece | None]) -> Iterable[tuple[_Piece, ...]]:
     segment: list[_Piece] = []
     for piece in pieces:
         if piece is None:
@@ -100,26 +123,34 @@ def _split(pieces: Sequence[_Piece | None]) -> Iterable[tuple[_Piece, ...]]:
     yield tuple(segment)
 
 
-def _source(segment: Sequence[_Piece], lookup: Lookup) -> str | None:
+def _runs(segments: Sequence[Sequence[_Piece]], lookup: Lookup) -> tuple[_Run, ...] | None:
     """None where a variable has no value."""
-    sources: list[str] = []
-    for piece in segment:
-        if isinstance(piece, str):
-            sources.append(piece)
-        elif values := lookup(piece.key):
-            sources.append(re.escape(values[0]))
-        else:
-            return None
-    return "".join(sources)
+    runs: list[_Run] = []
+    for segment in segments:
+        known: list[str | type[_AnyOne]] = []
+        for piece in segment:
+            if not isinstance(piece, _Variable):
+                known.append(piece)
+            elif values := lookup(piece.key):
+                known.append(values[0])
+            else:
+                return None
+        runs.append(_Run.of(known))
+    return tuple(runs)
 
 
-@lru_cache(maxsize=1024)
-def _compiled(segments: tuple[str, ...], ignore_case: bool) -> re.Pattern[str]:
-    """The first place where a segment fits is as good as any other, and none is tried twice: so that many wildcards
-    take no longer than few."""
-    first, *others = segments
-    source = first
-    if others:
-        *middle, last = others
-        source += "".join(f"(?>.*?{one})" for one in middle if one) + f".*{last}"
-    return re.compile(source, re.DOTALL | (re.IGNORECASE if ignore_case else 0))
+def _match(runs: Sequence[_Run], text: str) -> bool:
+    """The first place where a run fits is as good as any later one: so no place is tried twice, however many
+    wildcards there are."""
+    first, last = runs[0], runs[-1]
+    if len(runs) == 1:
+        return len(text) == len(first.text) and first.is_at(text, 0)
+    start, stop = len(first.text), len(text) - len(last.text)
+    if start > stop or not first.is_at(text, 0) or not last.is_at(text, stop):
+        return False
+    for run in runs[1:-1]:
+        found = run.find(text, start, stop)
+        if found < 0:
+            return False
+        start = found + len(run.text)
+    return True

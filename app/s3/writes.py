@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -157,6 +158,7 @@ class ObjectWrites:
 
     async def _refusal(self, request: S3Request, wish: _Doomed) -> S3Error | None:
         """Why the caller may not delete this, if so."""
+        await asyncio.sleep(0)  # a thousand looks at a policy take a while
         if not 0 < len(wish.key.encode()) <= MAX_KEY:
             return S3Error("KeyTooLongError", f"A key must have 1 to {MAX_KEY} bytes.")
         if wish.unknown:
