@@ -22,6 +22,7 @@ from app.s3.sigkey import ALGORITHM
 from app.s3.sigrequest import parse_query
 
 _LISTS = ("ListObjects", "ListObjectsV2", "ListObjectVersions")
+_COPY_SOURCE = "x-amz-copy-source"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def _request_tags(request: S3Request) -> Mapping[str, str]:
     if request.tags is not None:
         return request.tags
     headers = request.headers
-    if "x-amz-copy-source" in headers and headers.get("x-amz-tagging-directive") != "REPLACE":
+    if _COPY_SOURCE in request.operation.headers and headers.get("x-amz-tagging-directive") != "REPLACE":
         return {}
     pairs = parse_query(headers.get("x-amz-tagging", "").encode())
     return {name.decode(errors="replace"): value.decode(errors="replace") for name, value in pairs}
@@ -111,9 +112,10 @@ def _delimiter(request: S3Request, _: Target) -> str | None:
 
 
 def _copy_source(request: S3Request, _: Target) -> str | None:
-    """As `bucket/key`, however it is encoded."""
-    source = request.headers.get("x-amz-copy-source")
-    return None if source is None else unquote(source.partition("?versionId=")[0]).removeprefix("/")
+    """As `bucket/key`, however it is encoded; of a copy only, so that nobody else passes for one."""
+    if _COPY_SOURCE not in request.operation.headers:
+        return None
+    return unquote(request.headers[_COPY_SOURCE].partition("?versionId=")[0]).removeprefix("/")
 
 
 _VALUES: Mapping[str, Callable[[S3Request, Target], str | None]] = {

@@ -48,9 +48,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Source:
+    """`asked` is the version id that the request names, or empty."""
+
     bucket: Bucket
     version: Version
     file: File
+    asked: str
 
     @property
     def headers(self) -> dict[str, str]:
@@ -79,7 +82,7 @@ class Sources:
             message = "The source of a copy request may not specifically refer to a delete marker by version id."
             raise S3Error("InvalidRequest", message)
         check_source(request.headers, version)
-        return Source(bucket, version, version.file)
+        return Source(bucket, version, version.file, place.version)
 
     async def read(self, source: Source, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """Some of its bytes, verified, in pieces that stay as they are."""

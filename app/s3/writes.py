@@ -103,8 +103,8 @@ class ObjectWrites:
     async def _with_tags_of(self, source: Source, wanted: Described, request: S3Request) -> Described:
         tags = source.file.entry.tags if source.file.entry else {}
         if tags:
-            action = "s3:GetObjectTagging"
-            await self._authorizer.on_object(request, action, source.bucket, source.version.key)
+            action = "s3:GetObjectVersionTagging" if source.asked else "s3:GetObjectTagging"
+            await self._authorizer.on_object(request, action, source.bucket, source.version.key, source.asked)
         return replace(wanted, entry=replace(wanted.entry, tags=tags))
 
     async def _with_sums_of(self, source: Source, entry: Entry, algorithm: str | None) -> Entry:

@@ -351,6 +351,17 @@ def test_tags_take_a_right_of_their_own(let: Let, client: Any, bucket: str, gues
         call()
 
 
+def test_the_tags_of_a_version(let: Let, client: Any, bucket: str, guest: Any) -> None:
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    first = client.put_object(Bucket=bucket, Key="a", Body=b"", Tagging="kind=x")["VersionId"]
+    copy = {"Bucket": bucket, "Key": "b", "CopySource": {"Bucket": bucket, "Key": "a", "VersionId": first}}
+    let("stranger", "s3:PutObject", "s3:PutObjectTagging", "s3:GetObjectVersion", "s3:GetObjectTagging")
+    with error("AccessDenied", 403):
+        guest.copy_object(**copy)
+    let("stranger", "s3:PutObject", "s3:PutObjectTagging", "s3:GetObjectVersion", "s3:GetObjectVersionTagging")
+    guest.copy_object(**copy)
+
+
 def test_conditions_on_tags_to_be(let: Let, client: Any, bucket: str, guest: Any) -> None:
     client.put_object(Bucket=bucket, Key="closed", Body=b"", Tagging="kind=closed")
     conditions = {

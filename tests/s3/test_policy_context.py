@@ -98,6 +98,8 @@ def test_the_source_of_a_copy_however_it_is_written() -> None:
     for source in ("a/b c", "/a/b%20c", "a/%62%20c?versionId=1"):
         known = request("CopyObject", {"x-amz-copy-source": source})
         assert value("s3:x-amz-copy-source", "s3:PutObject", known) == ["a/b c"]
+    form = request("PostObject", {"x-amz-copy-source": "a/b"})
+    assert value("s3:x-amz-copy-source", "s3:PutObject", form) is None
 
 
 def test_lists() -> None:
