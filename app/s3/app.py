@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -24,7 +24,7 @@ from app.s3.errors import S3Error, as_s3
 from app.s3.handlers import handlers
 from app.s3.operations import Operation
 from app.s3.parts import S3Parts
-from app.s3.request import S3Request
+from app.s3.request import Circumstances, S3Request, Signature
 from app.s3.sigkey import ChunkSigner
 from app.s3.sigrequest import SignedRequest, parse_query
 from app.s3.sigv4 import Payload, anonymous_payload, authorization
@@ -43,8 +43,8 @@ _OF_NO_BUCKET = ("CreateBucket", "PreflightBucket", "PreflightObject")
 _FIRST_LOOKS = ("HeadBucket", "GetBucketLocation")
 """What clients do with a bucket before they do anything in it."""
 
-_OF_SEVERAL_KEYS = ("DeleteObjects", "PostObject")
-"""Operations whose handlers see to it that the caller may do this, for each key that the body names."""
+_TOLD_BY_BODY = ("DeleteObjects", "PostObject", "PutObjectTagging")
+"""Operations whose handlers see to it that the caller may do this: what they are about stands in the body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,11 @@ class S3Settings:
 
 @dataclass(frozen=True, slots=True)
 class _Sender:
-    """Who sends a request, and how its body is written."""
+    """Who sends a request, how it is signed, and how its body is written."""
 
     caller: Caller
     payload: Payload
+    signature: Signature | None = None
     signer: ChunkSigner | None = None
 
 
@@ -103,8 +104,8 @@ class S3App:
         if lacking:
             raise lacking
         body = Body(receive, headers, sender.payload, sender.signer, self._settings.idle_timeout)
-        url = f"{scope['scheme']}://{headers.get('host', '')}{signed.path.decode('latin-1')}"
-        request = S3Request(operation, url, address.bucket, address.key, query, headers, sender.caller, body, bucket)
+        came = _circumstances(scope, headers, sender.signature)
+        request = S3Request(operation, address.bucket, address.key, query, headers, sender.caller, body, came, bucket)
         await self._authorize(request)
         if handler is None:
             raise not_implemented(operation)
@@ -113,13 +114,14 @@ class S3App:
     async def _sender(self, request: SignedRequest) -> _Sender:
         """Raises S3Error where the request is not from whom it says it is."""
         claim = authorization(request)
-        if self._access.is_open:
-            return _Sender(EVERYONE, claim.payload if claim else anonymous_payload(request))
         if claim is None:
-            return _Sender(ANONYMOUS, anonymous_payload(request))
+            return _Sender(EVERYONE if self._access.is_open else ANONYMOUS, anonymous_payload(request))
+        signature = Signature("REST-HEADER" if claim.expires is None else "REST-QUERY-STRING", claim.moment)
+        if self._access.is_open:
+            return _Sender(EVERYONE, claim.payload, signature)
         known = await find_credentials(self._access, claim.access_key)
         signer = by_any(known.secrets, lambda secret: claim.verify(secret, datetime.now(UTC), self._settings.region))
-        return _Sender(known.caller, claim.payload, signer)
+        return _Sender(known.caller, claim.payload, signature, signer)
 
     async def _bucket(self, operation: Operation, address: Address) -> tuple[Bucket | None, NoSuchBucket | None]:
         """The bucket that the operation is on, if it is on one, or that it is not there."""
@@ -134,18 +136,17 @@ class S3App:
         expected = request.headers.get("x-amz-expected-bucket-owner")
         if expected is not None and request.found_bucket and request.bucket.owner != expected:
             raise denied()
-        if request.operation.name in _OF_SEVERAL_KEYS:
+        if request.operation.name in _TOLD_BY_BODY:
             return
         for action in request.operation.actions_for(request.query):
             if request.operation.name in _FIRST_LOOKS:
-                await self._authorizer.on_existence(request.caller, action, request.bucket)
+                await self._authorizer.on_existence(request, action)
             elif request.found_bucket is None:
                 self._authorizer.on_service(request.caller, action, request.bucket_name)
             elif request.operation.level == "object":
-                await self._authorizer.on_object(request.caller, action, request.bucket, request.key, request.version)
+                await self._authorizer.on_object(request, action, request.bucket, request.key, request.version)
             else:
-                prefix = request.parameter("prefix") or ""
-                await self._authorizer.on_bucket(request.caller, action, request.bucket, prefix)
+                await self._authorizer.on_bucket(request, action, request.bucket, request.parameter("prefix"))
 
 
 def build_s3(parts: S3Parts, settings: S3Settings) -> ASGIApp:
@@ -170,6 +171,18 @@ def _raw_path(scope: Scope) -> bytes:
     """As it was sent: uvicorn leaves the query out of it."""
     raw: bytes = scope["raw_path"]
     return raw
+
+
+def _circumstances(scope: Scope, headers: Mapping[str, str], signature: Signature | None) -> Circumstances:
+    return Circumstances(
+        f"{scope['scheme']}://{headers.get('host', '')}{scope['raw_path'].decode('latin-1')}",
+        datetime.now(UTC),
+        scope["client"][0] if scope.get("client") else "",
+        scope["scheme"] == "https",
+        headers.get("referer"),
+        headers.get("user-agent"),
+        signature,
+    )
 
 
 def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -96,14 +96,14 @@ class Body:
         told.check(found)
         return Received(size, MappingProxyType(dict(found)), told)
 
-    async def document(self, limit: int) -> bytes:
-        """All of it, which is not to be longer than `limit` bytes. Raises S3Error as `copy_to`, and MalformedXML."""
+    async def document(self, limit: int, code: str = "MalformedXML") -> bytes:
+        """All of it. Raises S3Error as `copy_to`, and with this code where it is longer than `limit` bytes."""
         held = bytearray()
 
         async def write(data: bytes | memoryview) -> None:
             held.extend(data)
             if len(held) > limit:
-                raise S3Error("MalformedXML", f"The body is longer than the {limit} bytes that are allowed here.")
+                raise S3Error(code, f"The body is longer than the {limit} bytes that are allowed here.")
 
         await self.copy_to(write)
         return bytes(held)

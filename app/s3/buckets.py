@@ -33,6 +33,7 @@ _STATUS: Mapping[str, Versioning] = {"Enabled": "enabled", "Suspended": "suspend
 class BucketOperations:
     def __init__(self, parts: S3Parts, region: str) -> None:
         self._buckets = parts.buckets
+        self._authorizer = parts.authorizer
         self._region = region
 
     @property
@@ -82,11 +83,14 @@ class BucketOperations:
             if self._region != _FIRST_REGION or (lockable and not bucket.lockable):
                 message = "Your previous request to create the named bucket succeeded and you already own it."
                 raise S3Error("BucketAlreadyOwnedByYou", message, BucketName=name) from error
-            await self._make_again(name, bucket, settings)
+            await self._make_again(request, bucket, settings)
         return empty(headers={"location": f"/{name}"})
 
-    async def _make_again(self, name: str, bucket: Bucket, settings: Mapping[str, Any]) -> None:
+    async def _make_again(self, request: S3Request, bucket: Bucket, settings: Mapping[str, Any]) -> None:
         """The bucket gets the ACL of a new one (CreateBucket of the API reference), and stays as it is otherwise."""
+        name = request.bucket_name
+        for action in ("s3:CreateBucket", "s3:PutBucketAcl"):
+            await self._authorizer.on_bucket(request, action, bucket)
         if bucket.name == NATIVE:
             if settings:
                 raise without_settings(name)

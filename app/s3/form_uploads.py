@@ -20,10 +20,9 @@ from app.s3.object_lock import allow_lock, require_digest
 from app.s3.parts import S3Parts
 from app.s3.post_policy import PostPolicy, access_key
 from app.s3.preconditions import write_condition
-from app.s3.request import Handler, S3Request, empty
+from app.s3.request import Handler, S3Request, Signature, empty
 from app.s3.tagging import OBJECT_TAGS, tags_from
 from app.s3.xml import document, parse
-from app.store.access import Caller
 from app.store.objects import name_of
 from app.streams.ingest import Ingest
 from app.streams.multipart import Event, Field, FileBegin, FileData, FormParser
@@ -63,28 +62,37 @@ class FormUploads:
             finally:
                 upload.close()
 
-    async def allow(self, request: S3Request, key: str, fields: Mapping[str, str]) -> tuple[Caller, PostPolicy | None]:
-        """See that the form may put this object, and who says so. Raises S3Error, AccessDenied among others."""
-        caller, policy = request.caller, None
-        if "policy" in fields:
-            policy = PostPolicy.parse(fields["policy"])
-            caller = await self._caller(policy, fields, request)
-            policy.check(fields, request.bucket_name, key, None)
-        await self._parts.authorizer.on_object(caller, "s3:PutObject", request.bucket, key)
-        return caller, policy
-
-    async def describe(self, request: S3Request) -> Described:
-        """The object that the form is to make. Raises what `described` and `allow_lock` raise."""
+    async def allowed(self, request: S3Request, fields: Mapping[str, str]) -> _Allowed:
+        """What a form may put. Raises S3Error, AccessDenied among others."""
+        policy = PostPolicy.parse(fields["policy"]) if "policy" in fields else None
+        if policy:
+            request = await self._signed(request, policy, fields)
+            policy.check(fields, request.bucket_name, request.key, None)
+        await self._parts.authorizer.on_object(request, "s3:PutObject", request.bucket, request.key)
         wanted = described(request)
+        if request.tags is not None:
+            wanted = replace(wanted, entry=replace(wanted.entry, tags=request.tags))
+        await self._parts.authorizer.on_new_object(request, wanted.entry)
         await allow_lock(self._parts, request, wanted.entry.lock)
-        return wanted
+        return _Allowed(request, wanted, policy)
 
-    async def _caller(self, policy: PostPolicy, fields: Mapping[str, str], request: S3Request) -> Caller:
+    async def _signed(self, request: S3Request, policy: PostPolicy, fields: Mapping[str, str]) -> S3Request:
+        """The request of whoever signed its form."""
         if self._parts.access.is_open:
-            return request.caller
-        known = await find_credentials(self._parts.access, access_key(fields))
-        by_any(known.secrets, lambda secret: policy.verify(fields, secret, datetime.now(UTC), self._region))
-        return known.caller
+            return request
+        known, now = await find_credentials(self._parts.access, access_key(fields)), datetime.now(UTC)
+        moment = by_any(known.secrets, lambda secret: policy.verify(fields, secret, now, self._region))
+        came = replace(request.came, signature=Signature("POST", moment))
+        return replace(request, caller=known.caller, came=came)
+
+
+@dataclass(frozen=True, slots=True)
+class _Allowed:
+    """A form as a request: its headers are the fields, its caller is who signed the policy that it keeps to."""
+
+    request: S3Request
+    wanted: Described
+    policy: PostPolicy | None
 
 
 @dataclass(slots=True)
@@ -148,18 +156,21 @@ class _Upload:
             message = "POST requires exactly one file upload per request."
             raise S3Error("IncorrectNumberOfFilesInPostRequest", message)
         key = _key(self._fields, file_name)
-        caller, policy = await self._uploads.allow(self._request, key, self._fields)
-        headers = {"x-amz-acl": self._fields.get("acl", "private"), **self._fields}
-        request = replace(self._request, key=key, headers=headers, caller=caller)
-        wanted = await self._uploads.describe(request)
-        if "tagging" in self._fields:
-            tagging = parse(self._fields["tagging"].encode(), "Tagging", MAX_DOCUMENT)
-            tags = tags_from(tagging.one("TagSet"), OBJECT_TAGS)
-            wanted = replace(wanted, entry=replace(wanted.entry, tags=tags))
+        headers = {"x-amz-acl": self._fields["acl"]} if "acl" in self._fields else {}
+        request = replace(self._request, key=key, headers=headers | self._fields, tags=self._tags())
+        allowed = await self._uploads.allowed(request, self._fields)
         told = declared(self._fields)
-        require_digest(request.bucket, wanted.entry.lock, told, "Post Object")
-        self._begun = _Begun(request, wanted, policy, told, Sums({"md5", (told.algorithm or DEFAULT).kind}))
-        await self._ingest.begin_file(name_of(key), wanted.content_type)
+        require_digest(request.bucket, allowed.wanted.entry.lock, told, "Post Object")
+        sums = Sums({"md5", (told.algorithm or DEFAULT).kind})
+        self._begun = _Begun(allowed.request, allowed.wanted, allowed.policy, told, sums)
+        await self._ingest.begin_file(name_of(key), allowed.wanted.content_type)
+
+    def _tags(self) -> Mapping[str, str] | None:
+        """Raises S3Error MalformedXML, InvalidTag, BadRequest."""
+        if "tagging" not in self._fields:
+            return None
+        tagging = parse(self._fields["tagging"].encode(), "Tagging", MAX_DOCUMENT)
+        return tags_from(tagging.one("TagSet"), OBJECT_TAGS)
 
     async def _write(self, data: bytes) -> None:
         begun = self._begun
@@ -204,7 +215,7 @@ def _key(fields: Mapping[str, str], file_name: str) -> str:
 def _answer(request: S3Request, file: File, entry: Entry) -> Response:
     """As the form wants it: a redirect, or a status."""
     bucket, fields = request.bucket_name, request.headers
-    where, etag = f"{request.url.rstrip('/')}/{quote(request.key)}", f'"{entry.etag}"'
+    where, etag = f"{request.came.url.rstrip('/')}/{quote(request.key)}", f'"{entry.etag}"'
     headers = {"etag": etag, "location": where, **version_headers(request.bucket, file), **checksum_headers(entry)}
     redirect = fields.get("success_action_redirect") or fields.get("redirect") or ""
     if _is_url(redirect):

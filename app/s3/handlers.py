@@ -13,6 +13,7 @@ from app.s3.lists import Lists
 from app.s3.multipart import MultipartUploads
 from app.s3.object_lock import ObjectLock
 from app.s3.parts import S3Parts
+from app.s3.policies import Policies
 from app.s3.reads import ObjectReads
 from app.s3.request import Handler
 from app.s3.tagging import Tagging
@@ -24,6 +25,7 @@ _NONE = "There never is one: it says so."
 
 LACKING: Mapping[str, str] = {
     **dict.fromkeys(("GetBucketAcl", "PutBucketAcl", "GetObjectAcl", "PutObjectAcl"), _CANNED),
+    "PutBucketPolicy": "Principals are accounts and access keys. What it does not know it refuses.",
     "PutBucketVersioning": "Without MFA Delete.",
     **dict.fromkeys(
         ("PutObject", "CopyObject", "CreateMultipartUpload", "PostObject"),
@@ -49,5 +51,6 @@ def handlers(parts: S3Parts, region: str) -> Mapping[str, Handler]:
         **Cors(parts).handlers,
         **Controls(parts).handlers,
         **ObjectLock(parts).handlers,
+        **Policies(parts).handlers,
         **unconfigured(),
     }

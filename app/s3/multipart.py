@@ -60,6 +60,7 @@ class MultipartUploads:
     async def create(self, request: S3Request) -> Response:
         bucket, headers = request.bucket, request.headers
         wanted = described(request)
+        await self._authorizer.on_new_object(request, wanted.entry)
         named = headers.get("x-amz-checksum-algorithm")
         algorithm, kind = multipart_choice(named, headers.get("x-amz-checksum-type"))
         await allow_lock(self._parts, request, wanted.entry.lock)
@@ -157,7 +158,7 @@ def _completed(request: S3Request, file: File) -> Response:
     entry = file.entry
     assert entry is not None  # noqa: S101 - what an upload session makes is an object
     result: dict[str, Value] = {
-        "Location": request.url,
+        "Location": request.came.url,
         "Bucket": request.bucket_name,
         "Key": request.key,
         "ETag": f'"{entry.etag}"',

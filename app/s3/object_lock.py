@@ -75,7 +75,7 @@ async def allow_lock(parts: S3Parts, request: S3Request, lock: Lock) -> None:
     if lock == UNLOCKED:
         return
     for right in sorted({right for name, right in _RIGHTS.items() if name in request.headers}):
-        await parts.authorizer.on_object(request.caller, f"s3:PutObject{right}", request.bucket, request.key)
+        await parts.authorizer.on_object(request, f"s3:PutObject{right}", request.bucket, request.key)
     if not request.bucket.lockable:
         raise NotLockable
     if lock.retention:
@@ -112,7 +112,7 @@ async def lock_headers(authorizer: Authorizer, request: S3Request, lock: Lock) -
     for right in {_RIGHTS[name] for name in told}:
         with suppress(S3Error):
             action = f"s3:GetObject{right}"
-            await authorizer.on_object(request.caller, action, request.bucket, request.key, request.version)
+            await authorizer.on_object(request, action, request.bucket, request.key, request.version)
             known.add(right)
     return {name: text for name, text in told.items() if _RIGHTS[name] in known}
 
@@ -172,7 +172,7 @@ class ObjectLock:
             await _require_future(self._parts, wanted, "RetainUntilDate")
         bypass = flag(request.headers, BYPASS)
         if bypass:
-            await self._parts.authorizer.on_object(request.caller, BYPASS_ACTION, request.bucket, request.key)
+            await self._parts.authorizer.on_object(request, BYPASS_ACTION, request.bucket, request.key)
         version, _ = await find_object(self._objects, request)
         await self._objects.set_retention(version, wanted, bypass=bypass)
         return empty()

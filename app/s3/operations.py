@@ -272,3 +272,13 @@ _OBJECT = (
 
 OPERATIONS: Mapping[str, Operation] = {operation.name: operation for operation in (*_SERVICE, *_BUCKET, *_OBJECT)}
 """All of them by name, in the order of the compatibility page."""
+
+ACTIONS: Mapping[str, Level] = {
+    action: operation.level
+    for operation in OPERATIONS.values()
+    for action in (*operation.actions, *operation.version_actions)
+    if operation.level != "service" and action.startswith("s3:")
+} | {"s3:BypassGovernanceRetention": "object"}
+"""What the policy of a bucket may name, and whether it is about the bucket or about objects. Operations on a bucket
+that touch objects ask for the same actions as those on objects, which stand behind them; one action is asked for by a
+header."""

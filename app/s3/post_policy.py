@@ -93,8 +93,8 @@ class PostPolicy:
             tuple(one for one in found if isinstance(one, SizeRange)),
         )
 
-    def verify(self, fields: Mapping[str, str], secret: str, now: datetime, region: str) -> None:
-        """Whether this policy was signed with the secret of the key that `access_key` found, and is still good.
+    def verify(self, fields: Mapping[str, str], secret: str, now: datetime, region: str) -> datetime:
+        """When this policy was signed, with the secret of the key that `access_key` found; it is still good.
 
         Raises S3Error: SignatureDoesNotMatch, AccessDenied, InvalidArgument, AuthorizationQueryParametersError.
         """
@@ -109,6 +109,7 @@ class PostPolicy:
             raise mismatch(AWSAccessKeyId=credential.access_key, StringToSign=self.text, SignatureProvided=signature)
         if now >= self.expiration:
             raise S3Error("AccessDenied", "Invalid according to Policy: Policy expired.")
+        return moment
 
     def check(self, fields: Mapping[str, str], bucket: str, key: str, size: int | None) -> None:
         """Whether the form is one that the policy allows. `key` is that of the object, with the file's name in it.

@@ -43,7 +43,7 @@ def unquoted(etag: str) -> str:
 async def allow_condition(authorizer: Authorizer, request: S3Request, condition: Condition) -> None:
     """Who compares the ETag of an object learns of it: he must be one who may read it. Raises S3Error AccessDenied."""
     if condition.etag not in ("", "*"):
-        await authorizer.on_object(request.caller, "s3:GetObject", request.bucket, request.key)
+        await authorizer.on_object(request, "s3:GetObject", request.bucket, request.key)
 
 
 def check_source(headers: Mapping[str, str], source: Version) -> None:

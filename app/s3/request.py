@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
 
 from starlette.responses import Response
 
@@ -16,20 +18,44 @@ from app.store.access import Caller
 
 
 @dataclass(frozen=True, slots=True)
+class Signature:
+    """How and when a request was signed (S3 API reference, "Signature Version 4 Authentication Specific Policy
+    Keys")."""
+
+    kind: Literal["REST-HEADER", "REST-QUERY-STRING", "POST"]
+    moment: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """How a request came, which no field of a form can change. `url` is where it went, without its query, `moment` when
+    it came, `address` that of the client, as far as proxies are trusted."""
+
+    url: str
+    moment: datetime
+    address: str = ""
+    secure: bool = False
+    referer: str | None = None
+    user_agent: str | None = None
+    signature: Signature | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class S3Request:
-    """`url` is that of the request without its query; `bucket_name` what the caller calls the bucket, `bucket` what the
-    store knows of it: None for operations on the service, and for CreateBucket. `query` has all values by name,
-    `headers` have lower-case names."""
+    """`bucket_name` is what the caller calls the bucket, `bucket` what the store knows of it: None for operations on
+    the service, and for CreateBucket. `query` has all values by name, `headers` have lower-case names. `tags` are those
+    that an object is to get, where that is not told by a header."""
 
     operation: Operation
-    url: str
     bucket_name: str
     key: str
     query: Mapping[str, list[str]]
     headers: Mapping[str, str]
     caller: Caller
     body: Body
+    came: Circumstances
     found_bucket: Bucket | None = None
+    tags: Mapping[str, str] | None = None
 
     @property
     def method(self) -> str:

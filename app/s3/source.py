@@ -48,9 +48,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Source:
+    """`asked` is the version id that the request names, or empty."""
+
     bucket: Bucket
     version: Version
     file: File
+    asked: str
 
     @property
     def headers(self) -> dict[str, str]:
@@ -73,13 +76,13 @@ class Sources:
         if request.headers.get("x-amz-source-expected-bucket-owner", bucket.owner) != bucket.owner:
             raise denied()
         action = "s3:GetObjectVersion" if place.version else "s3:GetObject"
-        await self._authorizer.on_object(request.caller, action, bucket, place.key, place.version)
+        await self._authorizer.on_object(request, action, bucket, place.key, place.version)
         version = await self._objects.find(bucket, place.key, place.version)
         if version.file is None:
             message = "The source of a copy request may not specifically refer to a delete marker by version id."
             raise S3Error("InvalidRequest", message)
         check_source(request.headers, version)
-        return Source(bucket, version, version.file)
+        return Source(bucket, version, version.file, place.version)
 
     async def read(self, source: Source, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """Some of its bytes, verified, in pieces that stay as they are."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from unicodedata import category
 
 from starlette.responses import Response
@@ -84,6 +84,7 @@ class Tagging:
     def __init__(self, parts: S3Parts) -> None:
         self._buckets = parts.buckets
         self._objects = parts.objects
+        self._authorizer = parts.authorizer
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
@@ -116,9 +117,19 @@ class Tagging:
         return _document(tags, version_headers(request.bucket, version))
 
     async def set_of_object(self, request: S3Request) -> Response:
+        try:
+            tags = tags_from(await _tag_set(request), OBJECT_TAGS)
+        except S3Error:
+            await self._allow(request)
+            raise
+        await self._allow(replace(request, tags=tags))
         require_settings(request)
-        tags = tags_from(await _tag_set(request), OBJECT_TAGS)
         return await self._change(request, tags, 200)
+
+    async def _allow(self, request: S3Request) -> None:
+        """Raises S3Error AccessDenied."""
+        for action in request.operation.actions_for(request.query):
+            await self._authorizer.on_object(request, action, request.bucket, request.key, request.version)
 
     async def delete_of_object(self, request: S3Request) -> Response:
         require_settings(request)

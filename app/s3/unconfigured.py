@@ -20,8 +20,6 @@ _NOT_FOUND: Mapping[str, tuple[str, str]] = {
         "NoSuchLifecycleConfiguration",
         "The lifecycle configuration does not exist",
     ),
-    "GetBucketPolicy": ("NoSuchBucketPolicy", "The bucket policy does not exist"),
-    "GetBucketPolicyStatus": ("NoSuchBucketPolicy", "The bucket policy does not exist"),
     "GetBucketReplication": ("ReplicationConfigurationNotFoundError", "The replication configuration was not found"),
     "GetBucketWebsite": ("NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration"),
     **{
@@ -47,7 +45,6 @@ _EMPTY: Mapping[str, tuple[str, Mapping[str, Value]]] = {
 _DELETED = (
     "DeleteBucketEncryption",
     "DeleteBucketLifecycle",
-    "DeleteBucketPolicy",
     "DeleteBucketReplication",
     "DeleteBucketWebsite",
 )

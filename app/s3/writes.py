@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -66,6 +67,7 @@ class ObjectWrites:
         await allow_lock(self._parts, request, wanted.entry.lock)
         require_digest(bucket, wanted.entry.lock, declared(request.headers), "Put Object")
         await allow_condition(self._authorizer, request, condition)
+        await self._authorizer.on_new_object(request, wanted.entry)
         await self._check(condition, request)
         async with self._objects.upload(bucket.owner) as ingest:
             received = await take(body, ingest, name_of(request.key), wanted.content_type, algorithm)
@@ -106,6 +108,7 @@ class ObjectWrites:
             wanted = copied(wanted, source.file)
         if not tags_replaced:
             wanted = await self._with_tags_of(source, wanted, request)
+        await self._authorizer.on_new_object(request, wanted.entry)
         entry = await self._with_sums_of(source, wanted.entry, request.headers.get("x-amz-checksum-algorithm"))
         file = await self._objects.copy(source.version, Wish(entry, wanted.content_type, bucket.owner, condition))
         result: dict[str, Value] = {"ETag": f'"{entry.etag}"', "LastModified": file.created_at}
@@ -115,8 +118,8 @@ class ObjectWrites:
     async def _with_tags_of(self, source: Source, wanted: Described, request: S3Request) -> Described:
         tags = source.file.entry.tags if source.file.entry else {}
         if tags:
-            action = "s3:GetObjectTagging"
-            await self._authorizer.on_object(request.caller, action, source.bucket, source.version.key)
+            action = "s3:GetObjectVersionTagging" if source.asked else "s3:GetObjectTagging"
+            await self._authorizer.on_object(request, action, source.bucket, source.version.key, source.asked)
         return replace(wanted, entry=replace(wanted.entry, tags=tags))
 
     async def _with_sums_of(self, source: Source, entry: Entry, algorithm: str | None) -> Entry:
@@ -139,9 +142,7 @@ class ObjectWrites:
         await allow_condition(self._authorizer, request, condition)
         deletion = Deletion(request.bucket.owner, bypass=asks_for_bypass(request))
         if deletion.bypass:
-            await self._authorizer.on_object(
-                request.caller, BYPASS_ACTION, request.bucket, request.key, request.version
-            )
+            await self._authorizer.on_object(request, BYPASS_ACTION, request.bucket, request.key, request.version)
         wanted = Wanted(request.key, request.version, condition)
         (outcome,) = await self._objects.delete(request.bucket, [wanted], deletion)
         if isinstance(outcome, MiniS3Error):
@@ -176,17 +177,18 @@ class ObjectWrites:
 
     async def _refusal(self, request: S3Request, wish: _Doomed, deletion: Deletion) -> S3Error | None:
         """Why the caller may not delete this, if so."""
+        await asyncio.sleep(0)  # a thousand looks at a policy take a while
         if not 0 < len(wish.key.encode()) <= MAX_KEY:
             return S3Error("KeyTooLongError", f"A key must have 1 to {MAX_KEY} bytes.")
         if wish.unknown:
             return S3Error("NotImplemented", f"The condition {wish.unknown} is not implemented.")
         action = "s3:DeleteObjectVersion" if wish.version else "s3:DeleteObject"
         try:
-            await self._authorizer.on_object(request.caller, action, request.bucket, wish.key, wish.version)
+            await self._authorizer.on_object(request, action, request.bucket, wish.key, wish.version)
             if deletion.bypass:
-                await self._authorizer.on_object(request.caller, BYPASS_ACTION, request.bucket, wish.key, wish.version)
+                await self._authorizer.on_object(request, BYPASS_ACTION, request.bucket, wish.key, wish.version)
             if wish.condition is not ANYHOW:
-                await self._authorizer.on_object(request.caller, "s3:GetObject", request.bucket, wish.key)
+                await self._authorizer.on_object(request, "s3:GetObject", request.bucket, wish.key)
         except S3Error as error:
             return error
         return None

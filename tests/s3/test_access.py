@@ -57,6 +57,16 @@ READS = [name for name in SUPPORTED if OPERATIONS[name].method in ("GET", "HEAD"
 WRITES = [name for name in SUPPORTED if name not in READS]
 
 
+def call_of(server: Server, name: str, bucket: str = BUCKET) -> Call:
+    """A request for an operation, on the bucket or on the object in it."""
+    operation = OPERATIONS[name]
+    place = {"service": "/", "bucket": f"/{BUCKET}", "object": f"/{BUCKET}/{KEY}"}[operation.level]
+    target = TARGETS.get(name) or f"{place}?{'&'.join(operation.query)}".rstrip("?")
+    body = {"DeleteObjects": DELETE, "PutObject": b"x"}.get(name, b"")
+    headers = {one: value.replace(BUCKET, bucket) for one, value in HEADERS.get(name, {}).items()}
+    return Call(server, operation.method, target.replace(BUCKET, bucket), body, headers)
+
+
 @dataclass(frozen=True)
 class House:
     """A bucket of alice's with an object in it, and keys of all kinds."""
@@ -70,11 +80,7 @@ class House:
     reader: Keys
 
     def call(self, name: str) -> Call:
-        operation = OPERATIONS[name]
-        place = {"service": "/", "bucket": f"/{BUCKET}", "object": f"/{BUCKET}/{KEY}"}[operation.level]
-        target = TARGETS.get(name) or f"{place}?{'&'.join(operation.query)}".rstrip("?")
-        body = {"DeleteObjects": DELETE, "PutObject": b"x"}.get(name, b"")
-        return Call(self.server, operation.method, target, body, HEADERS.get(name, {}))
+        return call_of(self.server, name)
 
 
 @pytest.fixture(scope="module")

@@ -193,4 +193,4 @@ def test_who_pays(client: Any, bucket: str) -> None:
 
 def test_what_can_not_be_configured(client: Any, bucket: str) -> None:
     with error("NotImplemented", 501):
-        client.put_bucket_policy(Bucket=bucket, Policy="{}")
+        client.put_bucket_request_payment(Bucket=bucket, RequestPaymentConfiguration={"Payer": "Requester"})
