@@ -107,6 +107,16 @@ class Catalog:
 
         return await self._database.transaction(work)
 
+    async def begin(self, upload: UploadSession) -> None:
+        """Begin an upload session. Raises NoSuchBucket."""
+        name = upload.entry.bucket
+
+        async def work(session: Session) -> None:
+            bucket_of(name, await self._buckets.hold({name} - {""}, session))
+            await self._sessions.create(upload, session)
+
+        await self._database.transaction(work)
+
     async def complete(
         self, upload: UploadSession, file: File, parts: Sequence[Part], condition: Condition = ANYHOW
     ) -> File:
