@@ -9,6 +9,7 @@ from app.s3.buckets import BucketOperations
 from app.s3.controls import Controls
 from app.s3.cors import Cors
 from app.s3.form_uploads import FormUploads
+from app.s3.lifecycle import LifecycleRules
 from app.s3.lists import Lists
 from app.s3.multipart import MultipartUploads
 from app.s3.parts import S3Parts
@@ -24,6 +25,7 @@ _NONE = "There never is one: it says so."
 LACKING: Mapping[str, str] = {
     **dict.fromkeys(("GetBucketAcl", "PutBucketAcl", "GetObjectAcl", "PutObjectAcl"), _CANNED),
     "PutBucketVersioning": "Without MFA Delete.",
+    "PutBucketLifecycleConfiguration": "Without transitions: there is one storage class.",
     "CreateBucket": "Without object lock.",
     **dict.fromkeys(
         ("PutObject", "CopyObject", "CreateMultipartUpload", "PostObject"),
@@ -47,5 +49,6 @@ def handlers(parts: S3Parts, region: str) -> Mapping[str, Handler]:
         **Tagging(parts).handlers,
         **Cors(parts).handlers,
         **Controls(parts).handlers,
+        **LifecycleRules(parts).handlers,
         **unconfigured(),
     }

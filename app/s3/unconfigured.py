@@ -16,10 +16,6 @@ _NOT_FOUND: Mapping[str, tuple[str, str]] = {
         "ServerSideEncryptionConfigurationNotFoundError",
         "The server side encryption configuration was not found",
     ),
-    "GetBucketLifecycleConfiguration": (
-        "NoSuchLifecycleConfiguration",
-        "The lifecycle configuration does not exist",
-    ),
     "GetBucketPolicy": ("NoSuchBucketPolicy", "The bucket policy does not exist"),
     "GetBucketPolicyStatus": ("NoSuchBucketPolicy", "The bucket policy does not exist"),
     "GetBucketReplication": ("ReplicationConfigurationNotFoundError", "The replication configuration was not found"),
@@ -52,7 +48,6 @@ _EMPTY: Mapping[str, tuple[str, Mapping[str, Value]]] = {
 
 _DELETED = (
     "DeleteBucketEncryption",
-    "DeleteBucketLifecycle",
     "DeleteBucketPolicy",
     "DeleteBucketReplication",
     "DeleteBucketWebsite",
