@@ -101,6 +101,12 @@ class Buckets:
             query["owner"] = owner
         return list(map(Bucket.read, await self._buckets.find(query, sort=[("_id", 1)], limit=limit)))
 
+    async def first_with(self, setting: str, start: str) -> Bucket | None:
+        """The first bucket that has this setting, by name, from the name `start` on."""
+        query: Document = {"_id": {"$gte": start}, f"settings.{setting}": {"$exists": True}}
+        documents = await self._buckets.find(query, sort=[("_id", 1)], limit=1)
+        return Bucket.read(documents[0]) if documents else None
+
     async def set_versioning(self, name: str, versioning: Versioning) -> bool:
         """False if there is no such bucket."""
         return await self._change(name, {"$set": {"versioning": versioning}})
