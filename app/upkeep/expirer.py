@@ -33,7 +33,7 @@ from app.upkeep.walk import TakenOver
 
 log = get_logger(__name__)
 
-PAGE = 200
+PAGE = 500
 """Versions, or uploads, read together."""
 TOGETHER = 50
 """Versions that expire in one transaction: whoever changes the same bucket may have to wait for it."""
@@ -82,6 +82,7 @@ class _Turn:
 
     async def run(self, now: datetime) -> None:
         done = self._done
+        await self._note()
         try:
             while bucket := await self._buckets.first_with(SETTING, done.bucket):
                 if bucket.name != done.bucket:
@@ -120,6 +121,7 @@ class _Turn:
                         raise _Changed
                     self._done.uploads += ended
                     note_expired("uploads", int(ended))
+                    await self._go_on()
             position = Position(uploads[-1].entry.key, upload=uploads[-1].id)
             await self._go_on()
 
