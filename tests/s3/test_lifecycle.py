@@ -12,6 +12,7 @@ import pytest
 from app.models.lifecycle import Rule
 from app.s3.lifecycle_rules import MAX_CONFIGURATION, read_rules, written_rule
 from app.s3.xml import document
+from tests.s3.test_post import post, signed
 from tests.s3.tools import refused
 from tests.s3.wire import error, send
 from tests.support import Server
@@ -321,7 +322,7 @@ def expiration(answer: dict[str, Any]) -> tuple[datetime, str]:
     return parsedate_to_datetime(date), name.removesuffix('"')
 
 
-def test_who_puts_and_who_reads_learns_when_the_object_expires(client: Any, bucket: str) -> None:
+def test_who_puts_and_who_reads_learns_when_the_object_expires(client: Any, bucket: str, s3_server: Server) -> None:
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     configure(client, bucket, rule(ID="in two days", Filter={"Prefix": "a"}, Expiration={"Days": 2}))
     where = {"Bucket": bucket, "Key": "a"}
@@ -342,6 +343,7 @@ def test_who_puts_and_who_reads_learns_when_the_object_expires(client: Any, buck
     assert expiration(answers[-1]) == expected
     assert "Expiration" not in client.head_object(**where, VersionId=answers[2]["VersionId"])
     assert "Expiration" not in client.put_object(Bucket=bucket, Key="b")
+    assert "in two days" in post(s3_server, bucket, signed(client, bucket, "a")).headers["x-amz-expiration"]
 
 
 def test_the_rule_that_comes_first_counts(client: Any, bucket: str) -> None:
@@ -362,6 +364,11 @@ def test_the_rule_that_comes_first_counts(client: Any, bucket: str) -> None:
     assert client.head_object(Bucket=bucket, Key="a")["Expiration"] == (
         'expiry-date="Wed, 01 Jan 2020 00:00:00 GMT", rule-id="%C3%BC %22quoted%22 50%25"'
     )
+
+
+def test_more_days_than_any_calendar_has(client: Any, bucket: str) -> None:
+    configure(client, bucket, rule(Expiration={"Days": 2_147_483_647}))
+    assert expiration(client.put_object(Bucket=bucket, Key="a"))[0].year == 9999
 
 
 def test_who_uploads_in_parts_learns_when_the_upload_expires(client: Any, bucket: str) -> None:
