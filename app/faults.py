@@ -34,6 +34,9 @@ Point = Literal[
     # The sweeper
     "blobs-listed",
     "unnamed-seen",
+    # The expirer
+    "due-found",
+    "expired",
     # A mover of blobs
     "copy-named",
     "copied",

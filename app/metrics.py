@@ -20,6 +20,7 @@ __all__ = [
     "exposition",
     "forget_dead_workers",
     "note_call",
+    "note_expired",
     "note_mended",
     "note_request",
     "note_upkeep",
@@ -68,6 +69,11 @@ UPKEEP_LEFT = Gauge(
 )
 UPKEEP_BYTES = Counter("mini_s3_upkeep_bytes", "Bytes of blobs read by scrub, and written by others", ["kind"])
 UPKEEP_BLOBS = Counter("mini_s3_upkeep_blobs", "Blobs moved, or made anew", ["kind"])
+EXPIRED = Counter(
+    "mini_s3_lifecycle_expired",
+    "What lifecycle rules removed or hid: current versions hidden, versions and delete markers removed, uploads ended",
+    ["what"],
+)
 LOCK_FALLBACKS = Counter("mini_s3_lock_fallbacks", "Times that locks went on without Redis")
 
 
@@ -87,6 +93,11 @@ def note_mended(kind: str, read_or_written: int, blobs: int) -> None:
     """Count what was done by work in the background."""
     UPKEEP_BYTES.labels(kind).inc(read_or_written)
     UPKEEP_BLOBS.labels(kind).inc(blobs)
+
+
+def note_expired(what: str, number: int) -> None:
+    """Count what lifecycle rules let expire."""
+    EXPIRED.labels(what).inc(number)
 
 
 def note_upkeep(kind: str, done: int, left: int) -> None:

@@ -37,6 +37,7 @@ from app.models.ledger import Ledger
 from app.models.mending import Mending
 from app.models.objects import Objects
 from app.models.pages import Pages
+from app.models.rounds import Rounds
 from app.models.runs import Runs
 from app.models.sessions import UploadSessions
 from app.models.suspects import Suspects
@@ -67,7 +68,8 @@ from app.streams.splitter import Splitter
 from app.supervisor import OPEN, READY
 from app.types import Redundancy
 from app.upkeep.collector import Collector
-from app.upkeep.schedule import TIMES, Schedule, Wishes
+from app.upkeep.expirer import Expirer
+from app.upkeep.schedule import TIMES, Schedule, Wishes, Workers
 from app.upkeep.suspicion import Suspicion
 from app.upkeep.tending import Tending
 
@@ -130,15 +132,18 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Faces]:
             settings.max_file_size,
         )
         runs = Runs(database)
-        statistics = Statistics(tallies, cluster, runs, Tasks(database))
+        statistics = Statistics(tallies, cluster, runs, Tasks(database), Rounds(database))
         await stack.enter_async_context(in_background(statistics.fold_for_ever()))
         suspicion = Suspicion(Suspects(database))
         await stack.enter_async_context(in_background(suspicion.write_for_ever()))
         schedule = Schedule(
             Lease(database, "collector"),
             runs,
-            Collector(database, cluster, settings.grace, settings.upload_expiry),
-            Tending(database, cluster, hasher, settings.upkeep_rate),
+            Workers(
+                Collector(database, cluster, settings.grace, settings.upload_expiry),
+                Tending(database, cluster, hasher, settings.upkeep_rate),
+                Expirer(database),
+            ),
             Wishes(settings.gc_interval, settings.scrub_days),
             TIMES,
         )

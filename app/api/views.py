@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from app.models.rounds import Round
 from app.models.runs import Collected
 from app.models.tasks import Task
 from app.nodes.health import Health
@@ -90,6 +91,7 @@ def stats_view(stats: Stats) -> View:
         "nodes": nodes,
         "lastCollection": collected_view(stats.collected) if stats.collected else None,
         "upkeep": list(map(task_view, stats.tasks)),
+        "lifecycle": round_view(stats.lifecycle) if stats.lifecycle else None,
         "at": instant(stats.at),
     }
 
@@ -109,6 +111,21 @@ def task_view(task: Task) -> View:
         "seconds": round(task.seconds, 3),
         "etaSeconds": None if eta is None else round(eta, 1),
         "startedAt": instant(task.started_at) if task.started_at else None,
+    }
+
+
+def round_view(done: Round) -> View:
+    return {
+        "over": done.over,
+        "versionsSeen": done.seen,
+        "versionsHidden": done.hidden,
+        "versionsRemoved": done.removed,
+        "markersRemoved": done.markers,
+        "uploadsEnded": done.uploads,
+        "versionsKept": done.kept,
+        "seconds": round(done.seconds, 3),
+        "startedAt": instant(done.started_at) if done.started_at else None,
+        "at": instant(done.at) if done.at else None,
     }
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from app.gathering import Gathered
@@ -26,6 +26,7 @@ from app.models.object_lock import DefaultRetention
 Versioning = Literal["off", "enabled", "suspended"]
 
 _STRIPES = 16
+_AGES_AGO = datetime.fromtimestamp(0, UTC)
 _TOGETHER = 64
 """Buckets found in one query for several callers."""
 
@@ -65,6 +66,7 @@ class Buckets:
         self._buckets = database["buckets"]
         self._stripes = database["bucket_stripes"]
         self._files = database["files"]
+        self._uploads = database["upload_sessions"]
         self._stripe = random.randrange(_STRIPES)  # noqa: S311 - no secret
         self._findings = Gathered(self._find_together, most=_TOGETHER)
 
@@ -114,6 +116,12 @@ class Buckets:
             query["owner"] = owner
         return list(map(Bucket.read, await self._buckets.find(query, sort=[("_id", 1)], limit=limit)))
 
+    async def first_with(self, setting: str, start: str) -> Bucket | None:
+        """The first bucket that has this setting, by name, from the name `start` on."""
+        query: Document = {"_id": {"$gte": start}, f"settings.{setting}": {"$exists": True}}
+        documents = await self._buckets.find(query, sort=[("_id", 1)], limit=1)
+        return Bucket.read(documents[0]) if documents else None
+
     async def set_versioning(self, name: str, versioning: Versioning) -> bool:
         """False if there is no such bucket, or if it has object lock and would keep versions no longer."""
         only: Document = {} if versioning == "enabled" else {"lock": None}
@@ -144,13 +152,16 @@ class Buckets:
         return await self._database.transaction(work)
 
     async def remove(self, name: str) -> bool:
-        """Remove a bucket that holds no version of any object. False if it holds one."""
+        """Remove a bucket that holds no version of any object, and let its upload sessions end (see `sessions`).
+        False if it holds one."""
 
         async def work(session: Session) -> bool:
             await self._stripes.delete_many(_all_of(name), session=session)
             if await self._files.find_one({"bucket": name, "seq": {"$gte": 0}}, fields={"_id": 1}, session=session):
                 raise _Full
             await self._buckets.delete_many({"_id": name}, session=session)
+            ended = {"$unset": {"bucket": ""}, "$set": {"at": _AGES_AGO}}
+            await self._uploads.update_many({"bucket": name}, ended, session=session)
             return True
 
         try:

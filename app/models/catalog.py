@@ -9,16 +9,18 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from app.errors import InvalidPart, MiniS3Error, NoSuchUpload
 from app.models.buckets import Bucket, Buckets
 from app.models.database import Database, Session
 from app.models.files import Files
+from app.models.lifecycle import SETTING
 from app.models.objects import ANYHOW, Condition, Objects, Removed, Version, bucket_for, bucket_of
 from app.models.pages import Pages
 from app.models.sessions import Part, SessionId, UploadSession, UploadSessions, holders
 from app.models.tallies import Tallies, Tally
-from app.types import File, PageId
+from app.types import File, FileId, PageId
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,17 @@ class Wanted:
     key: str
     version: str = ""
     condition: Condition = ANYHOW
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A version that expires by lifecycle rules, as it was when this was found: the `current` one; a `noncurrent`
+    one; or a `lone` delete marker, which is all that is left of its object. `newer` are those versions of the object
+    because of which a noncurrent one is to go: when one of them is gone, it stays."""
+
+    version: Version
+    state: Literal["current", "noncurrent", "lone"]
+    newer: Sequence[FileId] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,59 @@ class Catalog:
             return Removed()
         return await self._objects.remove(version, session, bypass=deletion.bypass)
 
+    async def expire(self, bucket: Bucket, due: Sequence[Due]) -> list[Removed | MiniS3Error] | None:
+        """Do in one transaction what the lifecycle rules of a bucket ask for: of what is due, versions are removed for
+        good, but a current one is hidden by a delete marker of the bucket's owner where versions are kept. What is not
+        as it was found stays. An outcome for each, in their order; None if the bucket, or its rules, are others by now.
+
+        Of each object the noncurrent versions come before the current one.
+        """
+        now = await self._database.now()
+
+        async def work(session: Session) -> list[Removed | MiniS3Error] | None:
+            held = await self._held_as_it_was(bucket, session)
+            if held is None:
+                return None
+            still = await self._still(due, session)
+            outcomes: list[Removed | MiniS3Error] = []
+            for one in due:
+                try:
+                    version = still.get(one.version.id)
+                    outcomes.append(await self._expire(held, version, now, session) if version else Removed())
+                except MiniS3Error as error:
+                    outcomes.append(error)
+            await self._release(outcomes, session)
+            return outcomes
+
+        return await self._database.transaction(work)
+
+    async def _held_as_it_was(self, bucket: Bucket, session: Session) -> Bucket | None:
+        """The bucket, if it has the lifecycle rules that it had."""
+        held = (await self._buckets.hold({bucket.name}, session)).get(bucket.name)
+        return held if held and held.settings.get(SETTING) == bucket.settings.get(SETTING) else None
+
+    async def _still(self, due: Sequence[Due], session: Session) -> dict[FileId, Version]:
+        """Those of the versions that are as they were found."""
+        found = await self._objects.by_ids({one.version.id for one in due}, session)
+        newer = await self._objects.hold({file_id for one in due for file_id in one.newer}, session)
+        still: dict[FileId, Version] = {}
+        for one in due:
+            version = found.get(one.version.id)
+            if version is None or version.tags != one.version.tags:
+                continue
+            if (
+                (one.state == "current" and version.listed)
+                or (one.state == "noncurrent" and newer.issuperset(one.newer))
+                or (one.state == "lone" and await self._objects.is_alone(version, session))
+            ):
+                still[version.id] = version
+        return still
+
+    async def _expire(self, bucket: Bucket, version: Version, now: datetime, session: Session) -> Removed:
+        if version.listed and bucket.versioning != "off":
+            return await self._objects.put_marker(bucket, version.key, bucket.owner, now, session)
+        return await self._objects.remove(version, session)
+
     async def delete_file(self, file_id: str) -> File | None:
         """Remove a file, whichever way it came; None if there is no such file. Raises ObjectLocked."""
 
@@ -95,6 +161,16 @@ class Catalog:
             return version.file
 
         return await self._database.transaction(work)
+
+    async def begin(self, upload: UploadSession) -> None:
+        """Begin an upload session. Raises NoSuchBucket."""
+        name = upload.entry.bucket
+
+        async def work(session: Session) -> None:
+            bucket_of(name, await self._buckets.hold({name} - {""}, session))
+            await self._sessions.create(upload, session)
+
+        await self._database.transaction(work)
 
     async def complete(
         self, upload: UploadSession, file: File, parts: Sequence[Part], condition: Condition = ANYHOW
@@ -129,16 +205,25 @@ class Catalog:
     async def end_session(self, upload: SessionId, stale_since: datetime | None = None) -> bool:
         """Give up an upload session that is open, or one, also if it is done, that made no progress since then; what
         its parts held is released at once. False if it is not so."""
+        return await self._database.transaction(lambda session: self._end(upload, session, stale_since))
 
-        async def work(session: Session) -> bool:
-            if not await self._sessions.remove(upload, session, stale_since=stale_since):
-                return False
-            changes: Counter[PageId] = Counter()
-            changes.subtract(holders(await self._sessions.take_parts(upload, session)))
-            await self._pages.refer(changes, session)
-            return True
+    async def expire_session(self, bucket: Bucket, upload: SessionId) -> bool | None:
+        """Give up an upload session, as lifecycle rules of its bucket ask for. False if it is not open; None if the
+        bucket, or its rules, are others by now."""
+
+        async def work(session: Session) -> bool | None:
+            held = await self._held_as_it_was(bucket, session)
+            return await self._end(upload, session) if held else None
 
         return await self._database.transaction(work)
+
+    async def _end(self, upload: SessionId, session: Session, stale_since: datetime | None = None) -> bool:
+        if not await self._sessions.remove(upload, session, stale_since=stale_since):
+            return False
+        changes: Counter[PageId] = Counter()
+        changes.subtract(holders(await self._sessions.take_parts(upload, session)))
+        await self._pages.refer(changes, session)
+        return True
 
     async def _release(self, outcomes: Iterable[Removed | MiniS3Error], session: Session) -> None:
         gone = [version for outcome in outcomes if isinstance(outcome, Removed) for version in outcome.gone]

@@ -7,8 +7,9 @@
 What came by the native API has the bucket `""` and the key `ID/NAME`, and none of what follows `listed`.
 Of the versions of an object `seq` says which one is newer; the newest one is `listed`, unless it is a delete
 marker: {_id, bucket, key, seq, relied, versioned, owner, marker: true, createdAt}. `relied` changes whenever it is
-decided what is listed on the ground that this one is the newest. Where it is missing, `versioned` is
-false, `acl` private, and there is nothing of the rest. `headers`, `metadata` and `tags` are lists of pairs.
+decided what is listed, or what goes, on the ground that this one is the newest, or is there. Where it is missing,
+`versioned` is false, `acl` private, and there is nothing of the rest. `headers`, `metadata` and `tags` are lists of
+pairs.
 """
 
 from __future__ import annotations

@@ -81,6 +81,10 @@ class Version:
         )
 
     @property
+    def tags(self) -> Mapping[str, str]:
+        return self.file.entry.tags if self.file and self.file.entry else {}
+
+    @property
     def etag(self) -> str:
         """Without quotes. One that is no MD5 has a dash in it."""
         if self.file is None:
@@ -185,6 +189,24 @@ class Objects:
         key = object_id(file_id)
         document = await self._files.find_one({"_id": key}, session=session) if key else None
         return Version.read(document) if document else None
+
+    async def by_ids(self, file_ids: Collection[FileId], session: Session) -> dict[FileId, Version]:
+        """Those of these versions that there are."""
+        documents = await self._files.find(_among(file_ids), session=session)
+        return {version.id: version for version in map(Version.read, documents)}
+
+    async def hold(self, file_ids: Collection[FileId], session: Session) -> set[FileId]:
+        """Which of these versions there are: none of them is removed before this transaction is over."""
+        if not file_ids:
+            return set()
+        await self._files.update_many(_among(file_ids), {"$inc": {"relied": 1}}, session=session)
+        documents = await self._files.find(_among(file_ids), fields={"_id": 1}, session=session)
+        return {FileId(str(document["_id"])) for document in documents}
+
+    async def is_alone(self, version: Version, session: Session) -> bool:
+        """Whether its object has no other version."""
+        query = {"bucket": version.bucket, "key": version.key, "seq": {"$gte": 0}}
+        return len(await self._files.find(query, fields={"_id": 1}, limit=2, session=session)) == 1
 
     async def page(self, bucket: str, prefix: str, after: Position, limit: int) -> list[Version]:
         """Up to `limit` listed objects whose keys begin with `prefix`, by key, without their pages and parts."""
@@ -307,6 +329,10 @@ class Objects:
         query: Document = {"_id": ObjectId(version.id), **may_go(bypass=bypass)}
         if not await self._files.delete_many(query, session=session):
             raise ObjectLocked
+
+
+def _among(file_ids: Collection[FileId]) -> Document:
+    return {"_id": {"$in": [ObjectId(file_id) for file_id in sorted(file_ids)]}}
 
 
 def bucket_of(name: str, buckets: Mapping[str, Bucket]) -> Bucket | None:

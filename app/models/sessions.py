@@ -6,7 +6,8 @@
 
 Each part holds its pages as a file does. Whoever adds a part also sets `at`, the server's time of the session's
 last progress, and counts that in `touched`, so that a session does not end under a part. Of one that is `done` there
-are no parts any more: it stays for a while, so that a client which did not get the answer may ask again.
+are no parts any more: it stays for a while, so that a client which did not get the answer may ask again. One whose
+bucket was removed has no `bucket`, and no progress for ages: nobody finds it, and the collector ends it soon.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from app.models.objects import Position
 from app.types import Entry, FileId, PageId, PageRef
 
 SessionId = ObjectId
+
+_IN_A_BUCKET: Document = {"bucket": {"$ne": None}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +145,10 @@ class UploadSessions:
         await self._sessions.create_index([("at", 1)])
         await self._parts.create_index([("session", 1), ("number", 1)], unique=True)
 
-    async def create(self, session: UploadSession) -> None:
-        await self._sessions.insert_one(session.written())
-
-    async def find(self, upload: str, session: Session | None = None) -> UploadSession | None:
+    async def find(self, upload: str) -> UploadSession | None:
         """The session that bears this id, as text."""
         key = object_id(upload)
-        document = await self._sessions.find_one({"_id": key}, session=session) if key else None
+        document = await self._sessions.find_one({"_id": key, **_IN_A_BUCKET}) if key else None
         return UploadSession.read(document) if document else None
 
     async def page(self, bucket: str, prefix: str, after: Position, limit: int) -> list[UploadSession]:
@@ -186,10 +186,14 @@ class UploadSessions:
 
     # Inside a transaction of the ledger
 
+    async def create(self, upload: UploadSession, session: Session) -> None:
+        await self._sessions.insert_one(upload.written(), session=session)
+
     async def touch(self, upload: SessionId, session: Session) -> bool:
         """Note progress; False if the session is not there any more, or done."""
         change = {"$currentDate": {"at": True}, "$inc": {"touched": 1}}
-        return bool(await self._sessions.update_one({"_id": upload, "done": None}, change, session=session))
+        query = {"_id": upload, "done": None, **_IN_A_BUCKET}
+        return bool(await self._sessions.update_one(query, change, session=session))
 
     async def put_part(self, part: Part, session: Session) -> Part | None:
         """Keep a part; the one that had its number until now."""
@@ -210,8 +214,8 @@ class UploadSessions:
 
     async def remove(self, upload: SessionId, session: Session, *, stale_since: datetime | None = None) -> bool:
         """Remove a session that is open, or one that is stale, also if it is done. False if it is not."""
-        query: Document = {"_id": upload, **({"at": {"$lte": stale_since}} if stale_since else {"done": None})}
-        return bool(await self._sessions.delete_many(query, session=session))
+        how: Document = {"at": {"$lte": stale_since}} if stale_since else {"done": None, **_IN_A_BUCKET}
+        return bool(await self._sessions.delete_many({"_id": upload, **how}, session=session))
 
 
 def holders(parts: Iterable[Part]) -> Counter[PageId]:

@@ -16,6 +16,7 @@ from app.s3.configuration import MAX_DOCUMENT
 from app.s3.credentials import by_any, find_credentials
 from app.s3.entry import Described, checksum_headers, described, full_checksum, version_headers
 from app.s3.errors import S3Error
+from app.s3.lifecycle import expiration_headers
 from app.s3.object_lock import allow_lock, require_digest
 from app.s3.parts import S3Parts
 from app.s3.post_policy import PostPolicy, access_key
@@ -217,6 +218,7 @@ def _answer(request: S3Request, file: File, entry: Entry) -> Response:
     bucket, fields = request.bucket_name, request.headers
     where, etag = f"{request.came.url.rstrip('/')}/{quote(request.key)}", f'"{entry.etag}"'
     headers = {"etag": etag, "location": where, **version_headers(request.bucket, file), **checksum_headers(entry)}
+    headers |= expiration_headers(request.bucket, file)
     redirect = fields.get("success_action_redirect") or fields.get("redirect") or ""
     if _is_url(redirect):
         told = urlencode({"bucket": bucket, "key": request.key, "etag": etag})

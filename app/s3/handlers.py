@@ -9,6 +9,7 @@ from app.s3.buckets import BucketOperations
 from app.s3.controls import Controls
 from app.s3.cors import Cors
 from app.s3.form_uploads import FormUploads
+from app.s3.lifecycle import LifecycleRules
 from app.s3.lists import Lists
 from app.s3.multipart import MultipartUploads
 from app.s3.object_lock import ObjectLock
@@ -27,6 +28,7 @@ LACKING: Mapping[str, str] = {
     **dict.fromkeys(("GetBucketAcl", "PutBucketAcl", "GetObjectAcl", "PutObjectAcl"), _CANNED),
     "PutBucketPolicy": "Principals are accounts and access keys. What it does not know it refuses.",
     "PutBucketVersioning": "Without MFA Delete.",
+    "PutBucketLifecycleConfiguration": "Without transitions: there is one storage class.",
     **dict.fromkeys(
         ("PutObject", "CopyObject", "CreateMultipartUpload", "PostObject"),
         "Without encryption by the server and event holds.",
@@ -52,5 +54,6 @@ def handlers(parts: S3Parts, region: str) -> Mapping[str, Handler]:
         **Controls(parts).handlers,
         **ObjectLock(parts).handlers,
         **Policies(parts).handlers,
+        **LifecycleRules(parts).handlers,
         **unconfigured(),
     }

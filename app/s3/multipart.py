@@ -19,6 +19,7 @@ from app.s3.checksums import ALGORITHMS, DEFAULT, Algorithm, declared, multipart
 from app.s3.entry import checksum_elements, described, version_headers
 from app.s3.errors import S3Error
 from app.s3.intake import algorithm_of, check_length, read_document, take
+from app.s3.lifecycle import abort_headers, expiration_headers
 from app.s3.multipart_lists import MultipartLists, session_of
 from app.s3.object_lock import allow_lock, require_digest
 from app.s3.parts import S3Parts
@@ -68,7 +69,7 @@ class MultipartUploads:
         session = await self._sessions.begin(wish, algorithm.name, composite=kind == "COMPOSITE")
         told = {"x-amz-checksum-algorithm": algorithm.name, "x-amz-checksum-type": kind} if named else {}
         result: dict[str, Value] = {"Bucket": request.bucket_name, "Key": request.key, "UploadId": str(session.id)}
-        return answer("InitiateMultipartUploadResult", result, told)
+        return answer("InitiateMultipartUploadResult", result, told | abort_headers(bucket, session))
 
     async def upload_part(self, request: S3Request) -> Response:
         number = _part_number(request)
@@ -163,7 +164,7 @@ def _completed(request: S3Request, file: File) -> Response:
         "Key": request.key,
         "ETag": f'"{entry.etag}"',
     }
-    headers = version_headers(request.bucket, file)
+    headers = version_headers(request.bucket, file) | expiration_headers(request.bucket, file)
     return answer("CompleteMultipartUploadResult", result | checksum_elements(entry), headers)
 
 

@@ -15,6 +15,7 @@ from app.s3.asked import MOST, Asked
 from app.s3.checksums import ALGORITHMS
 from app.s3.entry import STORAGE_CLASS
 from app.s3.errors import S3Error
+from app.s3.lifecycle import abort_headers
 from app.s3.parts import S3Parts
 from app.s3.request import Handler, S3Request, answer
 from app.s3.xml import Value
@@ -53,7 +54,7 @@ class MultipartLists:
             "IsTruncated": truncated,
             "Part": [_part(part, session) for part in shown],
         }
-        return answer("ListPartsResult", result | _of_session(session))
+        return answer("ListPartsResult", result | _of_session(session), abort_headers(request.bucket, session))
 
     async def list_uploads(self, request: S3Request) -> Response:
         asked = Asked.of(request, "max-uploads")

@@ -18,6 +18,7 @@ from app.models.objects import Version
 from app.s3.checksums import ALGORITHMS
 from app.s3.entry import META, STORAGE_CLASS, checksum_elements, checksum_headers, checksum_type
 from app.s3.errors import S3Error, as_s3
+from app.s3.lifecycle import expiration_headers
 from app.s3.object_lock import lock_headers
 from app.s3.parts import S3Parts
 from app.s3.request import Handler, S3Request, answer, empty
@@ -118,7 +119,7 @@ def _headers(request: S3Request, version: Version, file: File) -> dict[str, str]
         headers |= _metadata_headers(file.entry.metadata)
         if file.entry.tags and request.caller.sees(request.bucket.owner):
             headers["x-amz-tagging-count"] = str(len(file.entry.tags))
-    return headers
+    return headers if request.version else headers | expiration_headers(request.bucket, file)
 
 
 def _metadata_headers(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -47,13 +47,13 @@ def tags_from_header(text: str) -> dict[str, str]:
             "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters.",
             ArgumentName="x-amz-tagging",
         ) from None
-    return _checked(pairs, OBJECT_TAGS)
+    return checked_tags(pairs, OBJECT_TAGS)
 
 
 def tags_from(tag_set: Element, tagged: Tagged) -> dict[str, str]:
     """The tags of an element that holds elements Tag. Raises S3Error MalformedXML, InvalidTag, BadRequest."""
     tag_set.only("Tag")
-    return _checked(((tag.text("Key"), tag.text("Value")) for tag in tag_set.children), tagged)
+    return checked_tags(((tag.text("Key"), tag.text("Value")) for tag in tag_set.children), tagged)
 
 
 def stored_tags(tag_set: Element, tagged: Tagged) -> list[list[str]]:
@@ -61,7 +61,8 @@ def stored_tags(tag_set: Element, tagged: Tagged) -> list[list[str]]:
     return [list(pair) for pair in tags_from(tag_set, tagged).items()]
 
 
-def _checked(pairs: Iterable[tuple[str, str]], tagged: Tagged) -> dict[str, str]:
+def checked_tags(pairs: Iterable[tuple[str, str]], tagged: Tagged) -> dict[str, str]:
+    """Names and values. Raises S3Error InvalidTag, BadRequest."""
     tags: dict[str, str] = {}
     for name, value in pairs:
         if not 1 <= len(name) <= MAX_NAME or not _is_text(name) or name.lower().startswith("aws:"):

@@ -16,10 +16,6 @@ _NOT_FOUND: Mapping[str, tuple[str, str]] = {
         "ServerSideEncryptionConfigurationNotFoundError",
         "The server side encryption configuration was not found",
     ),
-    "GetBucketLifecycleConfiguration": (
-        "NoSuchLifecycleConfiguration",
-        "The lifecycle configuration does not exist",
-    ),
     "GetBucketReplication": ("ReplicationConfigurationNotFoundError", "The replication configuration was not found"),
     "GetBucketWebsite": ("NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration"),
     **{
@@ -44,7 +40,6 @@ _EMPTY: Mapping[str, tuple[str, Mapping[str, Value]]] = {
 
 _DELETED = (
     "DeleteBucketEncryption",
-    "DeleteBucketLifecycle",
     "DeleteBucketReplication",
     "DeleteBucketWebsite",
 )

@@ -26,6 +26,7 @@ from app.s3.entry import (
 )
 from app.s3.errors import S3Error, as_s3
 from app.s3.intake import algorithm_of, check_length, read_document, take
+from app.s3.lifecycle import expiration_headers
 from app.s3.object_lock import BYPASS_ACTION, allow_lock, asks_for_bypass, require_digest
 from app.s3.parts import S3Parts
 from app.s3.preconditions import allow_condition, delete_condition, unquoted, write_condition
@@ -74,7 +75,8 @@ class ObjectWrites:
             checksum = full_checksum(algorithm.name, received.sums[algorithm.kind])
             entry = replace(wanted.entry, etag=received.sums["md5"].hex(), checksum=checksum)
             (file,) = (await ingest.commit(entry, condition)).files
-        return empty(headers={"etag": f'"{entry.etag}"', **version_headers(bucket, file), **checksum_headers(entry)})
+        headers = {"etag": f'"{entry.etag}"', **version_headers(bucket, file), **checksum_headers(entry)}
+        return empty(headers=headers | expiration_headers(bucket, file))
 
     async def _check(self, condition: Condition, request: S3Request) -> None:
         """Whether the condition holds before the body is read; the commit looks again."""
@@ -112,7 +114,7 @@ class ObjectWrites:
         entry = await self._with_sums_of(source, wanted.entry, request.headers.get("x-amz-checksum-algorithm"))
         file = await self._objects.copy(source.version, Wish(entry, wanted.content_type, bucket.owner, condition))
         result: dict[str, Value] = {"ETag": f'"{entry.etag}"', "LastModified": file.created_at}
-        headers = version_headers(bucket, file) | source.headers
+        headers = version_headers(bucket, file) | expiration_headers(bucket, file) | source.headers
         return answer("CopyObjectResult", result | checksum_elements(entry), headers)
 
     async def _with_tags_of(self, source: Source, wanted: Described, request: S3Request) -> Described:

@@ -53,7 +53,7 @@ class BucketStore:
         return made
 
     async def delete(self, name: str) -> None:
-        """Raises BucketNotEmpty where it holds a version of an object."""
+        """Its uploads in parts end with it. Raises BucketNotEmpty where it holds a version of an object."""
         bucket = await self.find(name)
         if bucket.name == NATIVE:
             raise BucketNotEmpty(f"The bucket {name} is that of the native API. It stays.")

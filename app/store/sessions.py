@@ -34,10 +34,11 @@ class SessionStore:
         self._catalog = catalog
 
     async def begin(self, wish: Wish, checksum: str = "", *, composite: bool = False) -> UploadSession:
-        """Begin an upload in parts of an object; `checksum` is the kind of checksum that it is to have, or empty."""
+        """Begin an upload in parts of an object; `checksum` is the kind of checksum that it is to have, or empty.
+        Raises NoSuchBucket."""
         now = await self._stages.ledger.now()
         session = UploadSession(new_session_id(), wish.entry, wish.content_type, wish.owner, now, checksum, composite)
-        await self._sessions.create(session)
+        await self._catalog.begin(session)
         return session
 
     async def find(self, bucket: Bucket, key: str, upload: str) -> UploadSession:

@@ -9,6 +9,7 @@ from time import monotonic
 
 from app.errors import MiniS3Error
 from app.logs import get_logger
+from app.models.rounds import Round, Rounds
 from app.models.runs import Collected, Runs
 from app.models.tallies import NodeTally, Tallies, Tally
 from app.models.tasks import Task, Tasks
@@ -25,12 +26,13 @@ _FOLD_BACKLOG = 100
 @dataclass(frozen=True, slots=True)
 class Stats:
     """`tally.bytes` are what deduplication left of `tally.logical`; `collected` is the collector's last run,
-    `tasks` are the last rounds of what goes through all chunks."""
+    `tasks` are the last rounds of what goes through all chunks, and `lifecycle` that of lifecycle rules."""
 
     tally: Tally
     nodes: list[tuple[NodeStatus, NodeTally]]
     collected: Collected | None
     tasks: list[Task]
+    lifecycle: Round | None
     at: datetime
 
     @property
@@ -40,11 +42,12 @@ class Stats:
 
 
 class Statistics:
-    def __init__(self, tallies: Tallies, cluster: Cluster, runs: Runs, tasks: Tasks) -> None:
+    def __init__(self, tallies: Tallies, cluster: Cluster, runs: Runs, tasks: Tasks, rounds: Rounds) -> None:
         self._tallies = tallies
         self._cluster = cluster
         self._runs = runs
         self._tasks = tasks
+        self._rounds = rounds
         self._latest: Stats | None = None
         self._read_at = 0.0
         self._gathering: asyncio.Task[Stats] | None = None
@@ -59,11 +62,15 @@ class Statistics:
         return await asyncio.shield(self._gathering)
 
     async def _gather(self) -> Stats:
-        tally, statuses, collected, tasks = await asyncio.gather(
-            self._tallies.read(), self._cluster.statuses(), self._runs.last(), self._tasks.all()
+        tally, statuses, collected, tasks, lifecycle = await asyncio.gather(
+            self._tallies.read(),
+            self._cluster.statuses(),
+            self._runs.last(),
+            self._tasks.all(),
+            self._rounds.last(),
         )
         nodes = [(status, tally.nodes.get(status.id, NodeTally())) for status in statuses]
-        self._latest = Stats(tally, nodes, collected, tasks, datetime.now(UTC))
+        self._latest = Stats(tally, nodes, collected, tasks, lifecycle, datetime.now(UTC))
         self._read_at = monotonic()
         return self._latest
 

@@ -9,6 +9,7 @@ lease: should two hold it, they waste work.
     drain         while nodes are draining
     rebalance     when somebody asked for it
     scrub         always, so slowly that a round takes the days that it may
+    lifecycle     what expires by the rules of buckets, every hour
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from app.models.leases import Lease
 from app.models.runs import Runs
 from app.models.tasks import Task
 from app.upkeep.collector import Collector
+from app.upkeep.expirer import Expirer
 from app.upkeep.holding import Keeper
 from app.upkeep.pace import Pace, Silence
 from app.upkeep.rebalance import redundancy_of
@@ -44,6 +46,8 @@ class Times:
     although nothing says that there are any."""
     settled: float = 30.0
     """After the last time, although nodes became others: they may go to and fro."""
+    expire: float = 3600.0
+    """Between two rounds of lifecycle rules."""
     sweep: float = 86_400.0
     """Between two listings of all nodes. There is one at the start too, for what a crash left."""
     after_fault: float = 10.0
@@ -53,7 +57,7 @@ class Times:
 TIMES = Times()
 
 _SHARE = 0.2
-"""The part of the time that collecting may take while uploads go on."""
+"""The part of the time that collecting, and lifecycle rules, may take while uploads go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,15 @@ class Wishes:
 
     gc_interval: float
     scrub_days: float
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Who does it."""
+
+    collector: Collector
+    tending: Tending
+    expirer: Expirer
 
 
 class _Rest:
@@ -81,16 +94,15 @@ class _Rest:
 
 
 class Schedule:
-    def __init__(
-        self, lease: Lease, runs: Runs, collector: Collector, tending: Tending, wishes: Wishes, times: Times
-    ) -> None:
+    def __init__(self, lease: Lease, runs: Runs, workers: Workers, wishes: Wishes, times: Times) -> None:
         self._keeper = Keeper(lease)
         self._runs = runs
-        self._collector = collector
-        self._tending = tending
+        self._collector = workers.collector
+        self._tending = workers.tending
+        self._expirer = workers.expirer
         self._wishes = wishes
         self._times = times
-        self._collected, self._swept = _Rest(), _Rest()
+        self._collected, self._swept, self._expired = _Rest(), _Rest(), _Rest()
         self._repaired, self._emptied, self._looked, self._stuck = _Rest(), _Rest(), _Rest(), _Rest()
 
     async def run_for_ever(self) -> None:
@@ -100,6 +112,7 @@ class Schedule:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._keeper.ask_for_ever())
                 group.create_task(self._repeat(self._collect, min(times.collect, self._wishes.gc_interval or 1e9)))
+                group.create_task(self._repeat(self._expire, times.tend))
                 group.create_task(self._repeat(self._tending.mender.mend, times.mend))
                 group.create_task(self._repeat(self._repair, times.tend))
                 group.create_task(self._repeat(self._drain, times.tend))
@@ -138,6 +151,16 @@ class Schedule:
         await self._runs.record(done)
         if done.found_work:
             log.info("collected", **{name: value for name, value in asdict(done).items() if value})
+
+    async def _expire(self) -> None:
+        if not self._expired.is_over(self._times.expire):
+            return
+        done = await self._expirer.run(Pace(_SHARE))
+        if done:
+            self._expired.note()
+        if done and done.found_work:
+            counts = {"hidden": done.hidden, "removed": done.removed, "markers": done.markers}
+            log.info("lifecycle rules carried out", **counts, uploads=done.uploads, kept=done.kept)
 
     # Tending
 

@@ -1,7 +1,8 @@
 """The server dies at each named point of the code in turn; nothing that was promised is lost.
 
 At those that no server passes by itself within moments, of movers and of uploads that expire, actors
-crash in `tests/interleavings`. Nodes are removed by a command: `tests/upkeep/test_membership.py`.
+crash in `tests/interleavings`. Nodes are removed by a command: `tests/upkeep/test_membership.py`. Objects
+expire after days: `tests/upkeep/test_expiring.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ OF_COLLECTORS = ("page-half-released", "page-released", "unreferenced-seen", "cl
 """A collector gets to them sooner where less is going on. How it gets along with writers, interleavings show."""
 NEEDS_LITTER = ("unnamed-seen",)
 """Points of a sweep, which a server makes when it starts: it finds what an earlier crash left."""
-PASSED = [point for point in POINTS if point not in (*OF_MOVERS, *OF_COMMANDS, "upload-ended")]
+OF_EXPIRY = ("upload-ended", "due-found", "expired")
+PASSED = [point for point in POINTS if point not in (*OF_MOVERS, *OF_COMMANDS, *OF_EXPIRY)]
 
 
 @pytest.fixture(autouse=True)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from app.errors import MiniS3Error, NoSuchBucket
+from app.errors import MiniS3Error, NoSuchBucket, NoSuchUpload
 from app.models.buckets import Buckets
 from app.models.catalog import Catalog, Deletion, Wanted
 from app.models.database import Database, open_database
 from app.models.files import Files
+from app.models.ledger import Hold, Ledger
 from app.models.objects import Objects, Position, Version
-from app.models.sessions import UploadSession, UploadSessions, new_session_id
+from app.models.sessions import Part, PartSums, UploadSession, UploadSessions, new_session_id
 from app.types import ContentId, Entry, File
-from tests.models.builders import file_of, put_object, recount
+from tests.models.builders import file_of, object_of, put_object, recount
 from tests.models.meetings import amidst
 from tests.support import Databases
 
@@ -98,12 +99,16 @@ async def outcome_of(call: Awaitable[Any]) -> Any:
         return error
 
 
+def session_of(bucket: str, key: str = "k") -> UploadSession:
+    now = datetime.now(UTC).replace(microsecond=0)
+    return UploadSession(new_session_id(), Entry(bucket, key, ""), "x/y", "alice", now)
+
+
 async def complete_upload(database: Database, key: str) -> File:
     """An object that was uploaded in parts, though in none."""
-    now = datetime.now(UTC).replace(microsecond=0)
-    upload = UploadSession(new_session_id(), Entry("b", key, ""), "x/y", "alice", now)
-    await UploadSessions(database).create(upload)
-    file = File(file_of().id, key, 0, "x/y", ContentId("0" * 64), now, "alice", (), Entry("b", key, "e"))
+    upload = session_of("b", key)
+    await Catalog(database).begin(upload)
+    file = File(file_of().id, key, 0, "x/y", ContentId("0" * 64), upload.created_at, "alice", (), Entry("b", key, "e"))
     return await Catalog(database).complete(upload, file, [])
 
 
@@ -150,7 +155,7 @@ async def test_a_bucket_goes_or_an_object_comes(database: Database, other: Datab
 
 def _done(outcome: Any) -> bool:
     if isinstance(outcome, MiniS3Error):
-        assert isinstance(outcome, NoSuchBucket)
+        assert isinstance(outcome, NoSuchBucket | NoSuchUpload)
     return not isinstance(outcome, MiniS3Error)
 
 
@@ -168,6 +173,38 @@ async def test_a_bucket_is_not_removed_amidst_a_put(database: Database, other: D
         await put()
     assert removed == [False]
     assert await Buckets(database).find("b") is not None
+
+
+async def test_uploads_end_with_their_bucket(database: Database) -> None:
+    """Seen to fail where the removal left them alone: the next bucket of that name had them."""
+    buckets, sessions, catalog = Buckets(database), UploadSessions(database), Catalog(database)
+    await buckets.create("b", "alice", {})
+    upload, elsewhere = session_of("b"), session_of("b2")
+    with pytest.raises(NoSuchBucket):
+        await catalog.begin(elsewhere)
+    await catalog.begin(upload)
+    assert await buckets.remove("b")
+    await buckets.create("b", "bob", {})
+    assert await sessions.page("b", "", Position(), 9) == []
+    assert await sessions.find(str(upload.id)) is None
+    assert not await catalog.end_session(upload.id)
+    with pytest.raises(NoSuchUpload):
+        await catalog.complete(upload, object_of("b", "k"), [])
+    with pytest.raises(NoSuchUpload):
+        await Ledger(database).commit_part(Hold(), Part(upload.id, 1, 0, PartSums("e"), upload.created_at, ()), [])
+    long_ago = upload.created_at - timedelta(days=9999)
+    assert await sessions.stale(long_ago, 9) == [upload.id]
+    assert await catalog.end_session(upload.id, long_ago)
+
+
+async def test_no_upload_is_begun_in_a_bucket_that_goes(database: Database, other: Database) -> None:
+    """Seen to fail where it was begun without holding the bucket."""
+    await Buckets(database).create("b", "alice", {})
+    upload = session_of("b")
+    async with amidst(UploadSessions, "create", lambda: Buckets(other).remove("b")) as removed:
+        await outcome_of(Catalog(database).begin(upload))
+    assert removed == [True]
+    assert await UploadSessions(database).find(str(upload.id)) is None
 
 
 async def test_what_is_there_when_versions_are_kept_from_now_on_stays(database: Database, other: Database) -> None:

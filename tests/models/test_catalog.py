@@ -36,7 +36,7 @@ async def bucket(database: Database) -> str:
 
 async def begin(database: Database, key: str = "k") -> UploadSession:
     upload = UploadSession(new_session_id(), Entry("b", key, ""), "x/y", "alice", await database.now())
-    await UploadSessions(database).create(upload)
+    await Catalog(database).begin(upload)
     return upload
 
 

@@ -118,7 +118,7 @@ class ObjectMachine(RuleBasedStateMachine):
     @rule(name=buckets)
     @awaited
     async def remove(self, name: str) -> None:
-        """A bucket that is empty; then there is another one of its name."""
+        """A bucket that is empty; then there is another one of its name, without the uploads of the first one."""
         with pytest.raises(BucketExists):
             await self._house.s3.buckets.create(name, "bob", {})
         if self._shelves[name].all():
@@ -129,6 +129,12 @@ class ObjectMachine(RuleBasedStateMachine):
         with pytest.raises(NoSuchBucket):
             await self._bucket(name)
         await self._create(name)
+        ended = [upload for upload in self._uploads if upload.session.entry.bucket == name]
+        self._uploads = [upload for upload in self._uploads if upload not in ended]
+        for upload in ended:
+            with pytest.raises(NoSuchUpload):
+                await self._find_session(upload)
+            await self._see_that_it_has_ended(upload)
 
     async def _bucket(self, name: str) -> Bucket:
         return await self._house.s3.buckets.find(name)

@@ -168,7 +168,6 @@ def test_what_is_not_configured(client: Any, bucket: str, call: str) -> None:
         "get_bucket_logging",
         "get_bucket_notification_configuration",
         "delete_bucket_encryption",
-        "delete_bucket_lifecycle",
         "delete_bucket_policy",
         "delete_bucket_replication",
         "delete_bucket_website",

@@ -422,6 +422,18 @@ def test_the_bucket_is_not_deleted_under_an_object(client: Any, bucket: str) -> 
         upload.complete()
 
 
+def test_uploads_end_with_their_bucket(client: Any, bucket: str) -> None:
+    upload = Upload(client, bucket)
+    upload.put(1, b"x")
+    client.delete_bucket(Bucket=bucket)
+    client.create_bucket(Bucket=bucket)
+    assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
+    with error("NoSuchUpload", 404):
+        upload.put(2, b"x")
+    with error("NoSuchUpload", 404):
+        upload.complete()
+
+
 def test_the_native_api_sees_it(s3_server: Server, client: Any, bucket: str) -> None:
     upload = Upload(client, bucket, "native/of parts.bin")
     upload.put(1, data_of(11))

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.api.views import stats_view
+from app.metrics import exposition
+from app.models.buckets import Buckets
+from app.models.lifecycle import Filter, Rule
+from app.models.objects import Objects, Position
 from app.models.tasks import Task
 from app.types import Redundancy
 from app.upkeep.rebalance import parameters_of
 from app.upkeep.schedule import Times
 from app.upkeep.tending import Tending
 from tests.conftest import OpenStore
+from tests.models.builders import put_object
 from tests.support import eventually_async
 from tests.upkeep.test_tending import NODES, directories, filled, held, is_well
 from tests.upkeep.tools import Upkept, upkept
@@ -54,6 +62,23 @@ async def test_nodes_are_emptied_filled_and_made_up_for_by_themselves(open_store
         await eventually_async(task_is(store, "rebalance", "done", chunks=8))
         assert held(store).total() == 8 + lacking, "what lies on a node that was removed is left alone"
         await is_well(store, files)
+
+
+async def test_what_lifecycle_rules_let_expire_goes_by_itself(open_store: OpenStore, tmp_path: Path) -> None:
+    async with upkept(open_store, tmp_path, replace(QUICK, expire=0.01)) as store:
+        buckets = Buckets(store.database)
+        await buckets.create("b", "alice", {})
+        rule = Rule("long ago", True, Filter("a"), date=datetime(2020, 1, 1, tzinfo=UTC))
+        await buckets.set("b", "lifecycle", {"rules": [asdict(rule)], "minimum": ""})
+        await put_object(store.database, "b", "a")
+        await put_object(store.database, "b", "b")
+
+        async def is_gone() -> bool:
+            return [version.key for version in await Objects(store.database).page("b", "", Position(), 9)] == ["b"]
+
+        await eventually_async(is_gone)
+        assert stats_view(await store.parts.statistics.read())["lifecycle"]["versionsKept"] == 0
+        assert b'mini_s3_lifecycle_expired_total{what="removed"}' in exposition()
 
 
 async def test_whatever_happens_it_goes_on_later(
