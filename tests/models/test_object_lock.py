@@ -207,7 +207,7 @@ async def test_the_default_of_the_bucket(database: Database, bucket: str, defaul
 async def complete(database: Database, lock: Lock = UNLOCKED) -> File:
     entry = Entry("b", "k", "", lock=lock)
     upload = UploadSession(new_session_id(), entry, "x/y", "alice", await database.now())
-    await UploadSessions(database).create(upload)
+    await Catalog(database).begin(upload)
     read = await UploadSessions(database).find(str(upload.id))
     assert read == upload
     file = replace(object_of("b", "k", lock=read.entry.lock), created_at=await database.now())
