@@ -32,7 +32,7 @@ help:
 	@echo 'make listing  measure lists of a bucket of a million keys; needs 2.5 GiB for 2 minutes'
 	@echo 'make network  measure what a node that the network cuts off, or slows, costs reads of others; a minute and a half'
 	@echo 'make scale    measure it with one worker beside as many as there are cores; needs 10 GiB for 2 minutes'
-	@echo 'make s3       compare its S3 API with that of SeaweedFS; needs 27 GiB for 5 minutes'
+	@echo 'make s3       compare its S3 API with that of SeaweedFS; needs 26 GiB for 5 minutes'
 	@echo 'make bench    compare it with SeaweedFS, GridFS and a handler that stores nothing; needs 22 GiB for 6 minutes'
 	@echo 'make clean    remove environments and caches (not your data)'
 	@echo

@@ -72,7 +72,11 @@ Api = MiniS3Api | Seaweed
 @click.command()
 @click.option("--rounds", default=4, show_default=True, type=click.IntRange(1), help="How often all is measured.")
 @click.option(
-    "--mib", default=1024, show_default=True, type=click.IntRange(80), help="Size of the large object in MiB."
+    "--mib",
+    default=1024,
+    show_default=True,
+    type=click.IntRange(80),
+    help="Size of the large object in MiB; each part has a 16th of it, and at least 5 MiB.",
 )
 @click.option("--seconds", default=5.0, show_default=True, type=click.FloatRange(0.1), help="Of each small load.")
 @click.option("--dir", "parent", type=click.Path(path_type=Path, file_okay=False), help="Where the systems store.")
