@@ -81,7 +81,7 @@ def _compare(plan: Plan, out: Path | None, parent: Path | None, console: Console
         with systems.trivial(folder / "trivial") as address:
             highest = ceiling(address, plan)
         with _started(folder) as measured:
-            warm_up(measured)
+            warm_up(measured.all(0), measured.gateways(0))
             for number in range(plan.rounds):
                 run_round(number, measured, plan, results, partial(_tell, console, number, plan))
     about = {

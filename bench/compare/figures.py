@@ -137,8 +137,8 @@ PROMISES: dict[str, dict[str, str]] = {
 """What each system, with its defaults, does at the speed that is measured."""
 
 
-def judge(results: Results) -> list[Judged]:
-    return [Judged(goal, _value(goal, results)) for goal in GOALS]
+def judge(results: Results, goals: Sequence[Goal] = GOALS) -> list[Judged]:
+    return [Judged(goal, _value(goal, results)) for goal in goals]
 
 
 def _value(goal: Goal, results: Results) -> float | None:

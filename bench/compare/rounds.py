@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from time import perf_counter
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from bench.compare import load
 from bench.compare.bare import SEED
@@ -28,13 +28,12 @@ from bench.compare.figures import (
     P99,
     PER_SECOND,
     RATE,
-    SEAWEED,
     SMALL_DOWN,
     SMALL_UP,
     UNEVEN,
     Results,
 )
-from bench.compare.systems import Bare, GridFS, MiniS3, Seaweed, System, check_same
+from bench.compare.systems import BUCKET, Bare, GridFS, MiniS3, S3Api, Seaweed, System, check_same
 from bench.http import MIB
 from bench.memory import at_once
 
@@ -44,6 +43,13 @@ _SMALL = 4096
 
 Tell = Callable[[str], None]
 T = TypeVar("T")
+
+
+class Reachable(System, Protocol):
+    """A system that small requests reach at an address."""
+
+    @property
+    def address(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -74,19 +80,19 @@ class Systems:
 
     def all(self, number: int) -> list[System]:
         """Another one begins in each round, so that none is always first."""
-        return _turned([self.mini_s3, self.seaweed, self.gridfs, self.bare], number)
+        return turned([self.mini_s3, self.seaweed, self.gridfs, self.bare], number)
 
     def stores(self, number: int) -> list[System]:
         return [each for each in self.all(number) if each.name != BARE]
 
     def servers(self, number: int) -> list[MiniS3 | Seaweed | Bare]:
-        return _turned([self.mini_s3, self.seaweed, self.bare], number)
+        return turned([self.mini_s3, self.seaweed, self.bare], number)
 
     def gateways(self, number: int) -> list[MiniS3 | Seaweed]:
-        return _turned([self.mini_s3, self.seaweed], number)
+        return turned([self.mini_s3, self.seaweed], number)
 
 
-def _turned(items: Sequence[T], by: int) -> list[T]:
+def turned(items: Sequence[T], by: int) -> list[T]:
     by %= len(items)
     return [*items[by:], *items[:by]]
 
@@ -103,14 +109,14 @@ def forget(folder: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def warm_up(systems: Systems) -> None:
+def warm_up(systems: Iterable[System], gateways: Iterable[Reachable]) -> None:
     """Volumes, indexes, connections: what only the first file needs is made before anything is measured."""
     data = secrets.token_bytes(8 * MIB)
-    for each in systems.all(0):
+    for each in systems:
         key = each.upload(data, "warm")
         if each.name != BARE:
-            _checked_download(each, key, data)
-    for gateway in systems.gateways(0):
+            checked_download(each, key, data)
+    for gateway in gateways:
         load.run(_uploads(gateway, Plan(1, 1, 1, 1, 4, 0.2)))
 
 
@@ -120,53 +126,56 @@ def run_round(number: int, systems: Systems, plan: Plan, results: Results, tell:
     keys: dict[str, str] = {}
     tell(NEW)
     for each in systems.all(number):
-        keys[each.name] = _upload(each, data, f"new-{number}", NEW, results)
+        keys[each.name] = upload(each, data, f"new-{number}", NEW, results)
     tell(KNOWN)
-    again = {each.name: _upload(each, data, f"known-{number}", KNOWN, results) for each in systems.all(number)}
+    again = {each.name: upload(each, data, f"known-{number}", KNOWN, results) for each in systems.all(number)}
     tell(DOWN)
     for step in (DOWN, DOWN_AGAIN):
         for each in systems.stores(number):
-            _download(each, keys[each.name], data, step, results)
+            download(each, keys[each.name], data, step, results)
     for gateway in systems.gateways(number):
         settle()
         forget(gateway.folder)
-        _download(gateway, keys[gateway.name], data, DOWN_COLD, results)
+        download(gateway, keys[gateway.name], data, DOWN_COLD, results)
     for each in systems.stores(number):
-        _checked_download(each, again[each.name], data)
+        checked_download(each, again[each.name], data)
     systems.gridfs.clear()
     del data
     tell(AT_ONCE)
     _many(systems.gateways(number), number, plan, results)
     tell(f"{SMALL_UP}, {SMALL_DOWN}")
     for each in systems.servers(number):
-        _small(each, plan, results)
+        small(each, plan, results)
 
 
-def _upload(system: System, data: bytes, name: str, step: str, results: Results) -> str:
+def measured(system: System, size: int, step: str, results: Results, work: Callable[[], T]) -> T:
+    """Do work that moves `size` bytes; how fast, and what processor time the system took, becomes a sample."""
     settle()
     before = system.cpu()
     start = perf_counter()
-    key = system.upload(data, name)
+    result = work()
     seconds = perf_counter() - start
-    results.add(step, RATE, system.name, len(data) / 1e6 / seconds)
+    results.add(step, RATE, system.name, size / 1e6 / seconds)
     for role, took in system.cpu().items():
         figure = DATABASE_CPU if role == "database" else CPU
-        results.add(step, figure, system.name, (took - before[role]) / (len(data) / _GIB))
-    return key
+        results.add(step, figure, system.name, (took - before[role]) / (size / _GIB))
+    return result
 
 
-def _download(system: System, key: str, data: bytes, step: str, results: Results) -> None:
-    """Only receiving is timed, into memory that is there already; the bytes are compared afterwards."""
-    settle()
+def upload(system: System, data: bytes, name: str, step: str, results: Results) -> str:
+    """Its key. Raises HttpError, Unexpected, OSError."""
+    return measured(system, len(data), step, results, lambda: system.upload(data, name))
+
+
+def download(system: System, key: str, data: bytes, step: str, results: Results) -> None:
+    """Only receiving is timed, into memory that is there already; the bytes are compared afterwards. Raises
+    HttpError, Unexpected, OSError."""
     into = bytearray(b"\1") * len(data)
-    start = perf_counter()
-    system.download(key, into)
-    seconds = perf_counter() - start
+    measured(system, len(data), step, results, lambda: system.download(key, into))
     check_same(into, data, system.name)
-    results.add(step, RATE, system.name, len(data) / 1e6 / seconds)
 
 
-def _checked_download(system: System, key: str, data: bytes) -> None:
+def checked_download(system: System, key: str, data: bytes) -> None:
     into = bytearray(len(data))
     system.download(key, into)
     check_same(into, data, system.name)
@@ -187,10 +196,11 @@ def _many(gateways: Sequence[MiniS3 | Seaweed], round_number: int, plan: Plan, r
         results.add(AT_ONCE, RATE, gateway.name, len(parts) * len(parts[0]) / 1e6 / max(seconds))
         results.add(AT_ONCE, UNEVEN, gateway.name, max(seconds) / min(seconds))
         for key, part in zip(keys, parts, strict=True):
-            _checked_download(gateway, key, part)
+            checked_download(gateway, key, part)
 
 
-def _small(server: MiniS3 | Seaweed | Bare, plan: Plan, results: Results) -> None:
+def small(server: Reachable, plan: Plan, results: Results) -> None:
+    """Files of 4 KiB: uploads, and downloads of the same. Raises HttpError."""
     settle()
     uploads = _uploads(server, plan)
     up = load.run(uploads)
@@ -207,9 +217,9 @@ def _add(step: str, server: System, done: load.Done, results: Results) -> None:
     results.add(step, BUSY, server.name, done.busy)
 
 
-def _uploads(server: MiniS3 | Seaweed | Bare, plan: Plan) -> load.Load:
+def _uploads(server: Reachable, plan: Plan) -> load.Load:
     seed = secrets.token_hex(8)
-    kind, prefix = ("put", f"/bench/{seed}-") if server.name == SEAWEED else ("form", "")
+    kind, prefix = ("put", f"/{BUCKET}/{seed}-") if isinstance(server, S3Api) else ("form", "")
     return load.Load(kind, server.address, seed, _SMALL, plan.connections, plan.seconds, prefix)
 
 

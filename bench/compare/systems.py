@@ -6,13 +6,16 @@ import io
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from threading import Event
 from time import monotonic, sleep
 from typing import Any, Protocol, cast
+from urllib.parse import quote
+from xml.etree import ElementTree
 
 import gridfs
 import pymongo
@@ -23,10 +26,11 @@ from bench.compare import wire
 from bench.compare.figures import BARE, GRIDFS, OURS, SEAWEED
 from bench.compare.processes import cpu_seconds, free_ports, listens, running
 from bench.http import MIB, Client, HttpError
+from bench.memory import at_once
 from bench.server import Server, ServerFailed, running_server
 
 _ROOT = Path(__file__).parents[2]
-_BUCKET = "bench"
+BUCKET = "bench"
 _UNLIMITED = "1000000000/minute"
 
 NO_WEED = "SeaweedFS is missing: no program `weed` beside this Python or on PATH. Install it: pip install -e '.[bench]'"
@@ -86,18 +90,65 @@ class MiniS3:
 
 
 @dataclass
-class Seaweed:
+class S3Api:
+    """The S3 API at an address, which asks nobody for a signature and has the bucket `BUCKET`."""
+
     address: str
-    pid: int
-    folder: Path
-    name: str = SEAWEED
 
     def upload(self, data: bytes, name: str) -> str:
-        wire.put(self.address, f"/{_BUCKET}/{name}", len(data), pieces(data))
-        return f"/{_BUCKET}/{name}"
+        key = f"/{BUCKET}/{name}"
+        wire.put(self.address, key, len(data), pieces(data))
+        return key
+
+    def upload_in_parts(self, parts: Sequence[bytes], name: str) -> str:
+        """A multipart upload of all parts at the same time, each over a connection of its own, from its creation to
+        its completion. Raises HttpError, OSError."""
+        key = f"/{BUCKET}/{name}"
+        created = ElementTree.fromstring(wire.post(self.address, f"{key}?uploads"))
+        upload = f"uploadId={quote(created.findtext('{*}UploadId') or '', safe='')}"
+        etags = [""] * len(parts)
+
+        def send(number: int, _: Event) -> None:
+            path = f"{key}?partNumber={number + 1}&{upload}"
+            etags[number] = wire.put(self.address, path, len(parts[number]), pieces(parts[number]))
+
+        at_once(len(parts), send)
+        answer = wire.post(self.address, f"{key}?{upload}", _completion(etags))
+        # After 200 it may still say that it failed.
+        if not ElementTree.fromstring(answer).tag.endswith("CompleteMultipartUploadResult"):
+            raise HttpError(f"{key} was not completed: {answer[:2000].decode(errors='replace')}")
+        return key
 
     def download(self, key: str, into: bytearray) -> None:
         wire.get(self.address, key, into)
+
+
+def _completion(etags: Sequence[str]) -> bytes:
+    """The body of CompleteMultipartUpload."""
+    root = ElementTree.Element("CompleteMultipartUpload", xmlns="http://s3.amazonaws.com/doc/2006-03-01/")
+    for number, etag in enumerate(etags, 1):
+        part = ElementTree.SubElement(root, "Part")
+        ElementTree.SubElement(part, "PartNumber").text = str(number)
+        ElementTree.SubElement(part, "ETag").text = etag
+    return ElementTree.tostring(root)
+
+
+@dataclass
+class MiniS3Api(S3Api):
+    """The S3 API of a `store`."""
+
+    store: MiniS3
+    name: str = OURS
+
+    def cpu(self) -> dict[str, float]:
+        return self.store.cpu()
+
+
+@dataclass
+class Seaweed(S3Api):
+    pid: int
+    folder: Path
+    name: str = SEAWEED
 
     def cpu(self) -> dict[str, float]:
         return {"server": cpu_seconds([self.pid])}
@@ -123,11 +174,11 @@ class GridFS:
 
     def clear(self) -> None:
         """Give the disk back."""
-        self.client.drop_database(_BUCKET)
+        self.client.drop_database(BUCKET)
 
     @property
     def _bucket(self) -> gridfs.GridFSBucket:
-        return gridfs.GridFSBucket(self.client[_BUCKET])
+        return gridfs.GridFSBucket(self.client[BUCKET])
 
 
 class _Inbox:
@@ -168,6 +219,16 @@ def mini_s3(folder: Path, *flags: str) -> Iterator[MiniS3]:
         yield MiniS3(server, folder)
 
 
+@contextmanager
+def mini_s3_api(folder: Path) -> Iterator[MiniS3Api]:
+    """The same, asked through its S3 API. Raises ServerFailed."""
+    (port,) = free_ports(1)
+    with mini_s3(folder, "--s3-port", str(port)) as store:
+        if not _creates_bucket(port):
+            raise ServerFailed(f"The S3 API of Mini-S3 did not create the bucket {BUCKET}")
+        yield MiniS3Api(f"127.0.0.1:{port}", store)
+
+
 def find_weed() -> Path:
     """The program of the extra `bench`, else the one on PATH. Raises ServerFailed if there is none."""
     beside = Path(sys.executable).with_name("weed")
@@ -200,7 +261,7 @@ def _creates_bucket(port: int) -> bool:
     """Anybody may: without a configuration of its own the gateway asks nobody for a signature."""
     connection = HTTPConnection(f"127.0.0.1:{port}", timeout=10)
     try:
-        connection.request("PUT", f"/{_BUCKET}")
+        connection.request("PUT", f"/{BUCKET}")
         return connection.getresponse().status in (200, 409)
     except (OSError, HTTPException):
         return False

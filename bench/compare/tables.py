@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
@@ -19,17 +19,24 @@ from bench.compare.figures import (
 )
 
 
-def figures_table(results: Results) -> Table:
-    """Medians over the rounds, the smallest and the largest in parentheses."""
+def figures_table(results: Results, systems: Sequence[str] = SYSTEMS) -> Table:
+    """Medians over the rounds, the smallest and the largest in parentheses; of two systems also how many times the
+    second one's median the first one's is."""
     table = _empty("step", "figure")
-    for name in SYSTEMS:
+    for name in (*systems, "ratio") if len(systems) == 2 else systems:
         table.add_column(name, justify="right")
     before = ""
-    for step, figure, systems in results.rows():
-        cells = (spread(systems.get(name)) for name in SYSTEMS)
+    for step, figure, found in results.rows():
+        cells = [spread(found.get(name)) for name in systems]
+        if len(systems) == 2:
+            cells.append(_ratio(*map(found.get, systems)))
         table.add_row(step if step != before else "", figure, *cells)
         before = step
     return table
+
+
+def _ratio(one: Spread | None, other: Spread | None) -> str:
+    return f"{one.median / other.median:.2f}" if one and other and other.median else ""
 
 
 def goals_table(judged: Iterable[Judged]) -> Table:
@@ -49,10 +56,10 @@ def wanted(goal: Goal) -> str:
     return f"{'≤' if goal.at_most else '≥'} {goal.limit:g}"
 
 
-def promises_table() -> Table:
+def promises_table(systems: Iterable[str] = SYSTEMS) -> Table:
     table = _empty("at that speed", SYNCED, VERIFIED, DEDUPLICATED)
-    for name, promises in PROMISES.items():
-        table.add_row(name, *(promises[each] for each in (SYNCED, VERIFIED, DEDUPLICATED)))
+    for name in systems:
+        table.add_row(name, *(PROMISES[name][each] for each in (SYNCED, VERIFIED, DEDUPLICATED)))
     return table
 
 

@@ -1,10 +1,10 @@
-"""The same cheap client as bench.http, for objects: PUT from memory, GET into memory."""
+"""The same cheap client as bench.http, for objects: PUT from memory, GET into memory, POST of what comes between."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import closing
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
 
 from bench.http import HttpError
 
@@ -12,8 +12,8 @@ TIMEOUT = 300.0
 """Seconds without a byte moving."""
 
 
-def put(address: str, path: str, size: int, pieces: Iterable[memoryview]) -> None:
-    """Send one object in one request, `size` bytes in pieces. Raises HttpError, OSError."""
+def put(address: str, path: str, size: int, pieces: Iterable[memoryview]) -> str:
+    """Send one object in one request, `size` bytes in pieces; return its ETag. Raises HttpError, OSError."""
     with closing(HTTPConnection(address, timeout=TIMEOUT)) as connection:
         connection.putrequest("PUT", path)
         connection.putheader("Content-Type", "application/octet-stream")
@@ -22,9 +22,15 @@ def put(address: str, path: str, size: int, pieces: Iterable[memoryview]) -> Non
         for piece in pieces:
             connection.send(piece)
         response = connection.getresponse()
-        words = response.read(2000)
-        if response.status != 200:
-            raise HttpError(f"PUT {path} was answered {response.status}: {words.decode(errors='replace')}")
+        _read(response, f"PUT {path}")
+        return response.headers["ETag"] or ""
+
+
+def post(address: str, path: str, body: bytes = b"") -> bytes:
+    """The body of the answer. Raises HttpError, OSError."""
+    with closing(HTTPConnection(address, timeout=TIMEOUT)) as connection:
+        connection.request("POST", path, body)
+        return _read(connection.getresponse(), f"POST {path}")
 
 
 def get(address: str, path: str, into: bytearray) -> None:
@@ -42,3 +48,11 @@ def get(address: str, path: str, into: bytearray) -> None:
             if count == 0:
                 raise HttpError(f"{path} ended {len(into) - filled} bytes too early")
             filled += count
+
+
+def _read(response: HTTPResponse, request: str) -> bytes:
+    """Raises HttpError if it is a refusal."""
+    body = response.read()
+    if response.status != 200:
+        raise HttpError(f"{request} was answered {response.status}: {body[:2000].decode(errors='replace')}")
+    return body
