@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Set
+from collections.abc import Container, Mapping, Sequence, Set
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from app.s3.errors import S3Error
@@ -52,8 +53,8 @@ def find(method: str, bucket: str, key: str, query: Mapping[str, list[str]], hea
     Raises S3Error MethodNotAllowed; InvalidArgument for sub-resources that do not go together.
     """
     level: Level = "object" if key else "bucket" if bucket else "service"
-    named: Set[str] = frozenset() if method == "OPTIONS" else _RESOURCES[level] & query.keys()
-    meant = [one for one in _AT[level] if _selects(one, named, query, headers)]
+    named: frozenset[str] = frozenset() if method == "OPTIONS" else _RESOURCES[level] & query.keys()
+    meant = [one for one in _that_go_with(level, named) if _selects(one, query, headers)]
     for operation in meant:
         if operation.method == method:
             return operation
@@ -65,12 +66,14 @@ def not_implemented(operation: Operation) -> S3Error:
     return S3Error("NotImplemented", f"{operation.name} is an operation that this server does not implement.")
 
 
-def _selects(operation: Operation, named: Set[str], query: Mapping[str, list[str]], headers: Container[str]) -> bool:
-    return (
-        named <= {*operation.resource, *operation.also}
-        and all(_has(query, term) for term in operation.query)
-        and all(name in headers for name in operation.headers)
-    )
+@lru_cache(maxsize=256)
+def _that_go_with(level: Level, named: frozenset[str]) -> Sequence[Operation]:
+    """The operations of a level that may have all these sub-resources: a few of many, and the same for most requests."""
+    return [one for one in _AT[level] if named <= {*one.resource, *one.also}]
+
+
+def _selects(operation: Operation, query: Mapping[str, list[str]], headers: Container[str]) -> bool:
+    return all(_has(query, term) for term in operation.query) and all(name in headers for name in operation.headers)
 
 
 def _has(query: Mapping[str, list[str]], term: str) -> bool:
