@@ -53,7 +53,7 @@ def find(method: str, bucket: str, key: str, query: Mapping[str, list[str]], hea
     Raises S3Error MethodNotAllowed; InvalidArgument for sub-resources that do not go together.
     """
     level: Level = "object" if key else "bucket" if bucket else "service"
-    named: frozenset[str] = frozenset() if method == "OPTIONS" else _RESOURCES[level] & query.keys()
+    named: frozenset[str] = frozenset(() if method == "OPTIONS" else _RESOURCES[level] & query.keys())
     meant = [one for one in _that_go_with(level, named) if _selects(one, query, headers)]
     for operation in meant:
         if operation.method == method:
@@ -68,7 +68,7 @@ def not_implemented(operation: Operation) -> S3Error:
 
 @lru_cache(maxsize=256)
 def _that_go_with(level: Level, named: frozenset[str]) -> Sequence[Operation]:
-    """The operations of a level that may have all these sub-resources: a few of many, and the same for most requests."""
+    """The operations of a level that may have all these sub-resources: few of many, the same for most requests."""
     return [one for one in _AT[level] if named <= {*one.resource, *one.also}]
 
 
