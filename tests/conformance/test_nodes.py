@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from mmap import mmap
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -353,9 +354,16 @@ async def test_short_writes_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert await node.read(blob, 5500) == content
 
 
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """A folder that is on a disk, for those of the tests may be in memory."""
+    with TemporaryDirectory(prefix="ms3-", dir="/var/tmp") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("able", [True, False], ids=["able", "unable"])
 async def test_aligned_bytes_are_written_past_the_page_cache_where_that_can_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, able: bool
+    disk: Path, monkeypatch: pytest.MonkeyPatch, able: bool
 ) -> None:
     """Whatever the file system and the buffer allow, the bytes are right."""
     write, control = os.write, fcntl.fcntl
@@ -374,7 +382,7 @@ async def test_aligned_bytes_are_written_past_the_page_cache_where_that_can_be(
     monkeypatch.setattr(fcntl, "fcntl", refuse)
     pages = memoryview(mmap(-1, 16384))
     pages[:] = os.urandom(16384)
-    async with closing(directory_node(tmp_path / "n")) as node:
+    async with closing(directory_node(disk / "n")) as node:
         for data, how in [
             (pages, [able]),
             (pages[1:8193], [True, False] if able else [False]),
