@@ -9,13 +9,15 @@ from app.client.errors import Ambiguous, FileChanged, FileExists, NoMiniS3, NotR
 from app.client.memory import usual_place
 from app.client.putting import Outcome, Wanted
 from app.client.results import FileDetails, Span, Statistics, StoredFile, Upload
+from app.client.trees import Plan, Selection, files_below, plan, prefix_of
 from app.client.watch import Watch
-from app.errors import Forbidden, MiniS3Error, NotFound, RateLimited, Unauthenticated, Unavailable
+from app.errors import ConfigError, Forbidden, MiniS3Error, NotFound, RateLimited, Unauthenticated, Unavailable
 
 __all__ = [
     "Ambiguous",
     "BlockingClient",
     "Client",
+    "ConfigError",
     "FileChanged",
     "FileDetails",
     "FileExists",
@@ -25,8 +27,10 @@ __all__ = [
     "NotFound",
     "NotRegular",
     "Outcome",
+    "Plan",
     "RateLimited",
     "Refused",
+    "Selection",
     "Span",
     "Statistics",
     "StoredFile",
@@ -36,5 +40,8 @@ __all__ = [
     "Upload",
     "Wanted",
     "Watch",
+    "files_below",
+    "plan",
+    "prefix_of",
     "usual_place",
 ]

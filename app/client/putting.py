@@ -39,6 +39,14 @@ class Wanted:
     def kind(self) -> str:
         return self.content_type or mimetypes.guess_type(self.name)[0] or DEFAULT_TYPE
 
+    @property
+    def size(self) -> int:
+        """Bytes; 0 where that can't be told, which comes out when the file is opened."""
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -158,7 +166,7 @@ def _grouped(wanted: Iterable[Wanted]) -> Iterable[Sequence[Wanted]]:
     small: list[Wanted] = []
     total = 0
     for one in wanted:
-        size = _size_of(one.path)
+        size = one.size
         if size > CHUNK_SIZE:
             yield [one]
             continue
@@ -169,14 +177,6 @@ def _grouped(wanted: Iterable[Wanted]) -> Iterable[Sequence[Wanted]]:
         total += size
     if small:
         yield small
-
-
-def _size_of(path: Path) -> int:
-    """Bytes; 0 where that can't be told, which comes out when the file is opened."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 async def _small(wanted: Wanted, file: LocalFile) -> Small:

@@ -1,0 +1,75 @@
+"""What the commands share that speak to a server: its address and key, the client, and what becomes of errors."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import click
+
+from app.cli.profiles import chosen
+from app.cli.text import FAILED_TO_RUN
+from app.client import Client, ConfigError, MiniS3Error, Unauthenticated
+
+T = TypeVar("T")
+
+FAILED = 1
+"""Exit code where something that was asked for could not be done."""
+INTERRUPTED = 130
+"""As shells have it: 128 and the number of SIGINT."""
+
+Command = Callable[..., None]
+Connect = Callable[..., Client]
+"""Makes the client of a command; takes what `Client` takes by name."""
+
+jobs_option = click.option(
+    "--jobs", "-j", type=click.IntRange(1, 64), default=4, show_default=True, help="Transfers at the same time"
+)
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="Tell of errors only")
+
+
+def speaks_to_server(command: Command) -> Command:
+    """Gives a command `connect`, and the options that say to which server. Errors end it with their exit code."""
+
+    @click.option("--url", help="The server, as http://HOST:PORT [MINI_S3_URL]")
+    @click.option("--profile", help="A profile of `mini-s3 config` [MINI_S3_PROFILE; default: the one in use]")
+    @wraps(command)
+    def decorated(url: str | None, profile: str | None, **options: Any) -> None:
+        def connect(**settings: Any) -> Client:
+            server = chosen(url, profile, os.environ)
+            return Client(server.url, server.keys, **settings)
+
+        with_exit_codes(lambda: command(connect=connect, **options))
+
+    return decorated
+
+
+def with_exit_codes(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except (MiniS3Error, OSError) as error:
+        click.echo(f"mini-s3: {told(error)}", err=True)
+        sys.exit(FAILED_TO_RUN if isinstance(error, ConfigError) else FAILED)
+
+
+def told(error: MiniS3Error | OSError) -> str:
+    """What went wrong, and what to do."""
+    if isinstance(error, Unauthenticated):
+        return f"{error} `mini-s3 config set` keeps a key, or set MINI_S3_ACCESS_KEY and MINI_S3_SECRET_KEY."
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+def run(connect: Connect, work: Callable[[Client], Awaitable[T]], **settings: Any) -> T:
+    async def connected() -> T:
+        async with connect(**settings) as client:
+            return await work(client)
+
+    return asyncio.run(connected())
