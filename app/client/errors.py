@@ -95,7 +95,11 @@ def _tree(kind: type[MiniS3Error]) -> Iterator[type[MiniS3Error]]:
         yield from _tree(one)
 
 
-_KINDS = {kind.code: kind for kind in _tree(MiniS3Error) if kind.__module__ in (errors.__name__, __name__)}
+_KINDS = {
+    kind.code: kind
+    for kind in _tree(MiniS3Error)
+    if kind.__module__ in (errors.__name__, __name__) and "code" in vars(kind) and kind is not MiniS3Error
+}
 
 
 def translated(status: int, problem: Mapping[str, Any], headers: Mapping[str, str]) -> MiniS3Error:
@@ -106,7 +110,7 @@ def translated(status: int, problem: Mapping[str, Any], headers: Mapping[str, st
         return RateLimited(detail, _retry_after(headers))
     if kind is ChunksMissing:
         return ChunksMissing(detail, [Digest(bytes.fromhex(digest)) for digest in problem.get("missing", ())])
-    if kind is None or kind in (MiniS3Error, errors.RangeNotSatisfiable, errors.BucketExists, Ambiguous):
+    if kind is None or kind in (errors.RangeNotSatisfiable, errors.BucketExists, Ambiguous):
         return Refused(detail, code, status)
     return kind(detail)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from time import monotonic
+from urllib.parse import quote
 
 from app.client.errors import Unreachable
 from app.client.link import Link, Request
@@ -26,8 +27,6 @@ _LOOKED_AT = 1000
 """Files that one list tells of."""
 _TOLERANCE = timedelta(seconds=2)
 """Between the clock in the header Date, which tells whole seconds, and that of the database."""
-
-_ESCAPES = {'"': "%22", "\r": "%0D", "\n": "%0A"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +101,8 @@ def _form(files: Sequence[Small]) -> Request:
 
 
 def _head(boundary: str, file: Small) -> bytes:
-    name = "".join(_ESCAPES.get(character, character) for character in file.name)
+    # In the extended form (RFC 8187): in the plain one %22 and a quote are written alike.
     return (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+        f"--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename*=UTF-8''{quote(file.name, safe='')}\r\n"
         f"Content-Type: {file.content_type}\r\n\r\n"
     ).encode()

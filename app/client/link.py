@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -54,7 +56,8 @@ class Account:
     def headers(self) -> dict[str, str]:
         if not self.access_key:
             return {}
-        return {"Authorization": aiohttp.BasicAuth(self.access_key, self.secret_key, "utf-8").encode()}
+        pair = b64encode(f"{self.access_key}:{self.secret_key}".encode()).decode()
+        return {"Authorization": f"Basic {pair}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,5 +285,5 @@ def _unreachable(url: str, error: aiohttp.ClientError | OSError) -> MiniS3Error:
         return ConfigError(f"{url} is no address of a server: write http://HOST:PORT or https://HOST.")
     if isinstance(error, TimeoutError):
         return Unreachable(f"{url} does not answer.")
-    told = str(getattr(cause, "strerror", None) or cause or type(cause).__name__)
-    return Unreachable(f"{url} can't be reached: {told}. Is the server running, and is this its address?")
+    told = os.strerror(cause.errno) if isinstance(cause, OSError) and (cause.errno or 0) > 0 else str(cause)
+    return Unreachable(f"{url} can't be reached: {told or 'gone'}. Is the server running, and is this its address?")
