@@ -102,7 +102,8 @@ def _form(files: Sequence[Small]) -> Request:
 
 def _head(boundary: str, file: Small) -> bytes:
     # In the extended form (RFC 8187): in the plain one %22 and a quote are written alike.
+    name = f"filename*=UTF-8''{quote(file.name, safe='')}"
     return (
-        f"--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename*=UTF-8''{quote(file.name, safe='')}\r\n"
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; {name}\r\n'
         f"Content-Type: {file.content_type}\r\n\r\n"
     ).encode()

@@ -47,14 +47,9 @@ async def test_many_small_files_go_together(middle: Middle, prefix: str, tmp_pat
     ("most", "bytes_at_most", "forms_sent"), [(3, MIB, 3), (100, 250, 4), (100, 700, 1), (100, 1, 7)]
 )
 async def test_forms_are_bounded(
-    middle: Middle,
-    prefix: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    most: int,
-    bytes_at_most: int,
-    forms_sent: int,
+    middle: Middle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: tuple[int, int], forms_sent: int
 ) -> None:
+    prefix = f"bounded-{most}/"
     monkeypatch.setattr(forms, "MOST_FILES", most)
     monkeypatch.setattr(forms, "MOST_BYTES", bytes_at_most)
     async with Client(middle.url, ROOT, jobs=1) as client:
