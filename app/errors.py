@@ -8,6 +8,8 @@ to status codes and never look at the text.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class MiniS3Error(Exception):
     """Base of all errors that Mini-S3 raises on purpose.
@@ -44,9 +46,25 @@ class NoFilePart(BadRequest):
     code = "no-file-part"
 
 
-class NotMultipart(MiniS3Error):
+class DigestMismatch(BadRequest):
+    """The bytes are not those that the caller's digest is of."""
+
+    code = "digest-mismatch"
+
+
+class ChecksumMismatch(MiniS3Error):
+    """The same of the checksum of a tus upload, which has a status of its own."""
+
+    code = "checksum-mismatch"
+
+
+class WrongMediaType(MiniS3Error):
     """The body is of another media type than the call takes."""
 
+    code = "wrong-media-type"
+
+
+class NotMultipart(WrongMediaType):
     code = "not-multipart"
 
 
@@ -130,10 +148,52 @@ class InvalidPart(MiniS3Error):
     code = "invalid-part"
 
 
+class Conflict(MiniS3Error):
+    """What is asked for does not go with what there is."""
+
+    code = "conflict"
+
+
+class OffsetMismatch(Conflict):
+    """Bytes are to be appended elsewhere than at the end of what came before, or another call does so now."""
+
+    code = "offset-mismatch"
+
+
+class SizeMismatch(Conflict):
+    """A file is longer or shorter than was announced."""
+
+    code = "size-mismatch"
+
+
+class ChunksMissing(Conflict):
+    """A file is to consist of chunks that were not sent: `digests`, of which a great many are not all named."""
+
+    code = "chunks-missing"
+
+    def __init__(self, digests: Sequence[bytes]) -> None:
+        super().__init__(
+            "Chunks are missing that this upload neither sent nor was found to have. Send them, and ask again."
+        )
+        self.digests = digests
+
+
+class ContentUnknown(Conflict):
+    """There is no file of this content that the caller may read."""
+
+    code = "content-unknown"
+
+
 class PreconditionFailed(MiniS3Error):
     """If-Match or If-Unmodified-Since does not hold."""
 
     code = "precondition-failed"
+
+
+class UnsupportedVersion(MiniS3Error):
+    """The caller speaks another version of a protocol."""
+
+    code = "unsupported-version"
 
 
 class RangeNotSatisfiable(MiniS3Error):

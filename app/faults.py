@@ -23,6 +23,8 @@ Point = Literal[
     "commit-begun",
     "commit-half-done",
     "committed",
+    "part-begun",
+    "part-committed",
     # The collector
     "upload-ended",
     "page-half-released",

@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import ClassVar
 
 from pydantic import BaseModel
@@ -31,6 +32,7 @@ from app.models.buckets import Buckets
 from app.models.catalog import Catalog
 from app.models.chunks import Chunks
 from app.models.files import Files
+from app.models.holdings import Holdings
 from app.models.keys import Keys
 from app.models.leases import Lease
 from app.models.ledger import Ledger
@@ -51,12 +53,15 @@ from app.settings import Settings
 from app.store.access import LOCAL, Access
 from app.store.buckets import BucketStore, Naming
 from app.store.credentials import master_key, root_key
+from app.store.merging import Merging
+from app.store.negotiation import Negotiation
 from app.store.objects import ObjectStore
 from app.store.readiness import Readiness
 from app.store.sealing import Sealer
 from app.store.sessions import SessionStore
 from app.store.stats import Statistics
 from app.store.store import Store
+from app.store.uploads import Engine, UploadStore
 from app.streams.buffers import BufferPool
 from app.streams.dedupe import Deduper, WritePolicy
 from app.streams.egress import Egress
@@ -152,18 +157,31 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Faces]:
         )
         egress, catalog = Egress(pages, chunks, cluster, hasher, suspicion.note), Catalog(database)
         objects = ObjectStore(stages, egress, Objects(database), catalog)
+        store = Store(stages, egress, Files(database), pages, catalog)
+        models = UploadSessions(database)
+        sessions = SessionStore(stages, models, pages, catalog)
+        engine = Engine(
+            stages,
+            models,
+            sessions,
+            Negotiation(stages, models, pages, Holdings(database)),
+            Merging(stages.ledger, models, pages),
+            Files(database),
+            timedelta(seconds=settings.upload_expiry),
+        )
         yield Faces(
             Parts(
-                Store(stages, egress, Files(database), pages, catalog),
+                store,
                 statistics,
                 Readiness(cluster, database.ping, ping_redis),
                 limits,
                 access,
+                UploadStore(engine, store),
             ),
             S3Parts(
                 BucketStore(Buckets(database), Naming(settings.uploads_bucket, LOCAL)),
                 objects,
-                SessionStore(stages, UploadSessions(database), pages, catalog),
+                sessions,
                 Authorizer(objects),
                 access,
             ),

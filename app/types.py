@@ -60,6 +60,10 @@ class ChunkRef:
     digest: Digest
     size: int
 
+    @property
+    def packed(self) -> bytes:
+        return self.digest + self.size.to_bytes(4, "big")
+
 
 @dataclass(frozen=True, slots=True)
 class Shard:
@@ -174,7 +178,7 @@ class Page:
         return cast("Iterator[tuple[Digest, int]]", _ENTRIES.iter_unpack(whole))
 
     def pack(self) -> bytes:
-        return b"".join(chunk.digest + chunk.size.to_bytes(4, "big") for chunk in self.chunks)
+        return b"".join(chunk.packed for chunk in self.chunks)
 
     @property
     def size(self) -> int:

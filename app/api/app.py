@@ -16,16 +16,18 @@ from app.api.callers import Gate
 from app.api.download import Download
 from app.api.files import Files
 from app.api.limits import RateLimits
-from app.api.methods import by_method
+from app.api.methods import Endpoint, by_method
 from app.api.problems import on_error, on_fault, on_http_exception
 from app.api.security import surrounded
 from app.api.service import HERE, Service
 from app.api.upload import Upload
+from app.api.uploads import Uploads
 from app.errors import MiniS3Error
 from app.store.access import Access
 from app.store.readiness import Readiness
 from app.store.stats import Statistics
 from app.store.store import Store
+from app.store.uploads import UploadStore
 from app.web.context import Linger, RequestContext
 
 
@@ -38,6 +40,7 @@ class Parts:
     readiness: Readiness
     limits: RateLimits
     access: Access
+    uploads: UploadStore
 
 
 def build_api(parts: Parts, *, cors_origins: tuple[str, ...], idle_timeout: float) -> ASGIApp:
@@ -72,6 +75,7 @@ def _routes(parts: Parts, idle_timeout: float) -> list[Route | Mount]:
         Route("/api/files/{id}/info", guard("api", asks("read", files.info)), methods=["GET"]),
         Route("/api/files/{id}/manifest", guard("api", asks("read", files.manifest)), methods=["GET"]),
         Route("/api/content/{id}", guard("download", asks("read", download.by_content)), methods=["GET", "HEAD"]),
+        *_upload_routes(parts, idle_timeout),
         Route("/api/stats", guard("api", asks("admin", service.stats)), methods=["GET"]),
         Route("/health", service.health, methods=["GET"]),
         Route("/ready", service.ready, methods=["GET"]),
@@ -79,6 +83,32 @@ def _routes(parts: Parts, idle_timeout: float) -> list[Route | Mount]:
         Route("/openapi.json", service.openapi, methods=["GET"]),
         Route("/", gate.if_closed(page, service.page), methods=["GET"]),
         Mount("/static", StaticFiles(directory=HERE / "static")),
+    ]
+
+
+def _upload_routes(parts: Parts, idle_timeout: float) -> list[Route | Mount]:
+    """An upload counts once, when it begins: how many requests its bytes come in is not limited."""
+    guard, gate = parts.limits.guard, Gate(parts.access)
+    uploads = Uploads(parts.uploads, idle_timeout)
+
+    def begins(endpoint: Endpoint) -> Endpoint:
+        return guard("upload", gate.asks("write", endpoint))
+
+    def asks(endpoint: Endpoint) -> Endpoint:
+        return guard("api", gate.asks("write", endpoint))
+
+    def sends(endpoint: Endpoint) -> Endpoint:
+        return gate.asks("write", endpoint)
+
+    many = {"GET": asks(uploads.list_sessions), "POST": begins(uploads.create)}
+    one = {"GET": asks(uploads.show), "DELETE": asks(uploads.abort)}
+    return [
+        Route("/api/uploads/{id}/chunks/{digest}", sends(uploads.put_chunk), methods=["PUT"]),
+        Route("/api/uploads/{id}/parts/{number}", sends(uploads.put_part), methods=["PUT"]),
+        Route("/api/uploads/{id}/missing", asks(uploads.missing), methods=["POST"]),
+        Route("/api/uploads/{id}/complete", asks(uploads.complete), methods=["POST"]),
+        Route("/api/uploads/{id}", by_method(one), methods=["GET", "DELETE"]),
+        Route("/api/uploads", by_method(many), methods=["GET", "POST"]),
     ]
 
 

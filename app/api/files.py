@@ -11,7 +11,8 @@ from app.errors import BadRequest
 from app.models.files import Cursor
 from app.store.store import Store
 
-_MOST = 1000
+MOST = 1000
+"""Items of one page of a list."""
 
 
 class Files:
@@ -23,7 +24,7 @@ class Files:
 
     async def list_files(self, request: Request) -> Response:
         query = request.query_params
-        limit = _number(request, "limit", 100, 1, _MOST)
+        limit = number(request, "limit", 100, 1, MOST)
         after = Cursor.parse(query["after"]) if query.get("after") else None
         return JSONResponse(listing_view(await self._seen(request).list_files(limit, after, query.get("name", ""))))
 
@@ -31,8 +32,8 @@ class Files:
         return JSONResponse(info_view(await self._seen(request).info(request.path_params["id"])))
 
     async def manifest(self, request: Request) -> Response:
-        after = _number(request, "after", 0, 0, 1 << 53)
-        limit = _number(request, "limit", _MOST, 1, _MOST)
+        after = number(request, "after", 0, 0, 1 << 53)
+        limit = number(request, "limit", MOST, 1, MOST)
         return JSONResponse(manifest_view(await self._seen(request).manifest(request.path_params["id"], after, limit)))
 
     async def delete(self, request: Request) -> Response:
@@ -40,7 +41,8 @@ class Files:
         return Response(status_code=204)
 
 
-def _number(request: Request, name: str, default: int, least: int, most: int) -> int:
+def number(request: Request, name: str, default: int, least: int, most: int) -> int:
+    """A parameter of the query. Raises BadRequest."""
     text = request.query_params.get(name, str(default))
     if not (text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
         raise BadRequest(f"`{name}` must be a whole number from {least} to {most}.")

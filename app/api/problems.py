@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,15 +20,22 @@ _STATUS: dict[type[MiniS3Error], int] = {
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.UploadStalled: 408,
+    errors.InvalidPart: 409,
+    errors.Conflict: 409,
     errors.PreconditionFailed: 412,
+    errors.UnsupportedVersion: 412,
     errors.TooLarge: 413,
-    errors.NotMultipart: 415,
+    errors.WrongMediaType: 415,
     errors.RangeNotSatisfiable: 416,
     errors.RateLimited: 429,
+    errors.ChecksumMismatch: 460,
     errors.Damaged: 500,
     errors.Unavailable: 503,
     errors.NoSpace: 507,
 }
+_TITLES = {460: "Checksum Mismatch"}
+"""Of statuses that other protocols than HTTP name."""
+
 _CODES = {
     401: "unauthorized",
     404: "not-found",
@@ -48,7 +58,8 @@ def problem(request: Request, error: MiniS3Error) -> Response:
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, errors.RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"
-    answer = document(request, status, error.code, error.message, headers)
+    more = {"missing": [digest.hex() for digest in error.digests]} if isinstance(error, errors.ChunksMissing) else {}
+    answer = document(request, status, error.code, error.message, headers, more)
     if isinstance(error, errors.Unauthenticated):
         for challenge in _CHALLENGES:
             answer.headers.append("WWW-Authenticate", challenge)
@@ -73,14 +84,22 @@ async def on_fault(request: Request, _error: Exception) -> Response:
     return document(request, 500, MiniS3Error.code, detail, {})
 
 
-def document(request: Request, status: int, code: str, detail: str, headers: dict[str, str]) -> Response:
+def document(
+    request: Request,
+    status: int,
+    code: str,
+    detail: str,
+    headers: dict[str, str],
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> Response:
     body = {
         "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "title": _TITLES.get(status) or HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
         "instance": request.url.path,
         "code": code,
         "requestId": request.scope.get("request_id"),
+        **more,
     }
     return JSONResponse(body, status, headers, media_type="application/problem+json")

@@ -6,7 +6,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from app.api.callers import caller_of
-from app.api.views import file_view
+from app.api.views import receipt_view
 from app.logs import get_logger
 from app.store.store import Store
 from app.streams.ingest import Ingest, Receipt
@@ -49,18 +49,5 @@ async def _take(event: Event, ingest: Ingest, store: Store) -> None:
 
 
 def _created(receipt: Receipt) -> Response:
-    counts = receipt.counts
-    files = [file_view(file) for file in receipt.files]
-    body = {
-        "success": True,
-        "fileId": files[0]["id"],
-        "file": files[0],
-        "files": files,
-        "chunks": {"total": counts.chunks, "new": counts.new, "linked": counts.chunks - counts.new},
-        "bytes": {
-            "received": counts.received,
-            "stored": counts.stored,
-            "saved": counts.received - counts.stored,
-        },
-    }
-    return JSONResponse(body, 201, {"Location": f"/api/files/{files[0]['id']}"})
+    view = receipt_view(receipt)
+    return JSONResponse(view, 201, {"Location": f"/api/files/{view['fileId']}"})

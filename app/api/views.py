@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from app.models.runs import Collected
+from app.models.sessions import Gain, Part, UploadSession
 from app.models.tasks import Task
 from app.nodes.health import Health
 from app.store.stats import Stats
 from app.store.store import FileInfo, Listing, Manifest
+from app.store.uploads import Made
+from app.streams.ingest import Receipt
 from app.types import File
 
 View = dict[str, Any]
@@ -31,6 +35,49 @@ def file_view(file: File) -> View:
         "createdAt": instant(file.created_at),
         **place,
     }
+
+
+def receipt_view(receipt: Receipt) -> View:
+    """Files that a form brought."""
+    counts = receipt.counts
+    saved = counts.received - counts.stored
+    return _stored(receipt.files, counts.chunks, Gain(counts.received, counts.stored, counts.new), saved)
+
+
+def made_view(made: Made) -> View:
+    """The file that an upload session became: `received` is what came over the network, `saved` what of it needed no
+    room of its own."""
+    chunks = sum(page.chunks for page in made.file.pages)
+    return _stored([made.file], chunks, made.gain, max(0, made.file.size - made.gain.stored))
+
+
+def _stored(files: Sequence[File], chunks: int, gain: Gain, saved: int) -> View:
+    views = list(map(file_view, files))
+    new = min(chunks, gain.new)
+    return {
+        "success": True,
+        "fileId": views[0]["id"],
+        "file": views[0],
+        "files": views,
+        "chunks": {"total": chunks, "new": new, "linked": chunks - new},
+        "bytes": {"received": gain.received, "stored": gain.stored, "saved": saved},
+    }
+
+
+def session_view(session: UploadSession, expires_at: datetime) -> View:
+    return {
+        "id": str(session.id),
+        "name": session.entry.key,
+        "contentType": session.content_type,
+        "size": session.size,
+        "createdAt": instant(session.created_at),
+        "expiresAt": instant(expires_at),
+        **({"fileId": session.done} if session.done else {}),
+    }
+
+
+def part_view(part: Part) -> View:
+    return {"number": part.number, "size": part.size, "md5": part.sums.etag}
 
 
 def listing_view(listing: Listing) -> View:

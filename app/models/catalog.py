@@ -14,7 +14,7 @@ from app.errors import InvalidPart, MiniS3Error, NoSuchUpload
 from app.models.buckets import Bucket, Buckets
 from app.models.database import Database, Session
 from app.models.files import Files
-from app.models.objects import ANYHOW, Condition, Objects, Removed, Version, bucket_of
+from app.models.objects import ANYHOW, Arrival, Condition, Objects, Removed, Version, bucket_of
 from app.models.pages import Pages
 from app.models.sessions import Part, SessionId, UploadSession, UploadSessions, holders
 from app.models.tallies import Tallies, Tally
@@ -110,24 +110,17 @@ class Catalog:
     async def complete(
         self, upload: UploadSession, file: File, parts: Sequence[Part], condition: Condition = ANYHOW
     ) -> File:
-        """Let a file, which is an object, take the place of the parts that it consists of, and of all other parts of
-        the session; the file as it is then. Raises NoSuchUpload, NoSuchBucket, InvalidPart if one of the
-        parts was replaced meanwhile, and what the condition raises."""
-        entry = file.entry
-        assert entry is not None  # noqa: S101 - what an upload session makes is an object
+        """Let a file take the place of the parts that it consists of, and of all other parts of the session; the file
+        as it is then. Raises NoSuchUpload, InvalidPart if one of the parts was replaced meanwhile, and for objects
+        NoSuchBucket and what the condition raises."""
 
         async def work(session: Session) -> File:
             if not await self._sessions.touch(upload.id, session):
                 raise NoSuchUpload("There is no such upload any more: it was completed, given up, or it expired.")
-            buckets = await self._buckets.hold({entry.bucket} - {""}, session)
-            bucket = bucket_of(entry.bucket, buckets)
-            place = (entry.bucket, entry.key)
-            present = (await self._objects.present([place], buckets, session)).get(place)
-            condition.check(entry.key, present)
+            arrival = await self._arrival(file, condition, session)
             taken = await self._sessions.take_parts(upload.id, session)
             if not {part.id for part in parts} <= {part.id for part in taken}:
                 raise InvalidPart("A part was uploaded again meanwhile.")
-            arrival = await self._objects.make_way(file, entry, present, bucket, session)
             changes = Counter({ref.id for ref in file.pages})
             changes.subtract(holders(taken))
             await self._settle(changes, [arrival.file], arrival.gone, session)
@@ -136,6 +129,18 @@ class Catalog:
             return arrival.file
 
         return await self._database.transaction(work)
+
+    async def _arrival(self, file: File, condition: Condition, session: Session) -> Arrival:
+        """Make way for a file, where it is an object and may be put."""
+        entry = file.entry
+        if entry is None:
+            return Arrival(file)
+        buckets = await self._buckets.hold({entry.bucket} - {""}, session)
+        bucket = bucket_of(entry.bucket, buckets)
+        place = (entry.bucket, entry.key)
+        present = (await self._objects.present([place], buckets, session)).get(place)
+        condition.check(entry.key, present)
+        return await self._objects.make_way(file, entry, present, bucket, session)
 
     async def end_session(self, upload: SessionId, stale_since: datetime | None = None) -> bool:
         """Give up an upload session that is open, or one, also if it is done, that made no progress since then; what

@@ -83,6 +83,7 @@ class Files:
         await self._files.create_index([("owner", 1), ("createdAt", -1), ("_id", -1)])
         await self._files.create_index([("owner", 1), ("name", 1), ("createdAt", -1), ("_id", -1)])
         await self._files.create_index([("contentId", 1), ("owner", 1), ("name", 1)])
+        await self._files.create_index([("pages.id", 1), ("owner", 1)])
 
     async def insert(self, files: Iterable[tuple[File, int]], session: Session) -> None:
         """Insert files; those that are objects are that version of it."""

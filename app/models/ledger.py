@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
 
-from app.errors import MiniS3Error, NoSuchUpload, UploadInterrupted
+from app.errors import Conflict, MiniS3Error, NoSuchUpload, UploadInterrupted
 from app.faults import passed, pause
 from app.gathering import Gathered
 from app.models.buckets import Bucket, Buckets
@@ -25,7 +25,7 @@ from app.models.files import Files
 from app.models.nodes import Nodes, Use
 from app.models.objects import ANYHOW, Arrival, Condition, Objects, Version, bucket_of
 from app.models.pages import Pages
-from app.models.sessions import Part, UploadSessions
+from app.models.sessions import Progress, SessionId, UploadSessions, holders
 from app.models.tallies import Tallies, Tally
 from app.models.uploads import UploadId, Uploads, new_upload_id
 from app.types import Digest, File, NodeId, Page, PageId
@@ -52,27 +52,32 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class _Commit:
-    """What one upload wants to be committed."""
+    """What one upload wants to be committed; `completes` is the session that becomes its only file."""
 
     hold: Hold
     files: Sequence[File]
     tails: Sequence[Page]
     condition: Condition = ANYHOW
-    part: Part | None = None
+    progress: Progress | None = None
+    completes: SessionId | None = None
 
     @property
     def changes(self) -> Counter[PageId]:
         """What is added to the references of each page: one for each file, or part, less what the upload held."""
         changes = Counter(page for file in self.files for page in {ref.id for ref in file.pages})
-        changes.update(self.part.held if self.part else ())
+        changes.update(self._of_part)
         changes.subtract(self.hold.pages)
         return changes
 
     @property
     def borrowed(self) -> set[PageId]:
         """Pages that the upload brings not, but takes from another file."""
-        used = {ref.id for file in self.files for ref in file.pages} | (self.part.held if self.part else set())
+        used = {ref.id for file in self.files for ref in file.pages} | self._of_part
         return used - self.hold.pages - {page.id for page in self.tails}
+
+    @property
+    def _of_part(self) -> set[PageId]:
+        return self.progress.part.held if self.progress else set()
 
     @property
     def places(self) -> list[tuple[str, str]]:
@@ -192,7 +197,12 @@ class Ledger:
         hold.pages.add(page.id)
 
     async def commit_files(
-        self, hold: Hold, files: Sequence[File], tails: Sequence[Page], condition: Condition = ANYHOW
+        self,
+        hold: Hold,
+        files: Sequence[File],
+        tails: Sequence[Page],
+        condition: Condition = ANYHOW,
+        completes: SessionId | None = None,
     ) -> Sequence[File]:
         """Commit files with their last pages, all or none, and end the upload that held the others; the files as
         they are then.
@@ -200,16 +210,27 @@ class Ledger:
         `tails` are the pages that the upload does not hold yet. Uploads that are committed at the same
         time go into one transaction, each as if it were alone. Raises UploadInterrupted if the upload
         was ended meanwhile; for objects NoSuchBucket, what the condition raises, and SourceGone where pages are
-        of a file that was deleted.
+        of a file that was deleted. An upload session that it completes gives up all its parts; raises
+        NoSuchUpload where it is not open any more.
         """
         await pause("commit-begun")
-        committed = await self._committed(_Commit(hold, files, tails, condition))
+        committed = await self._committed(_Commit(hold, files, tails, condition, completes=completes))
         await pause("committed")
         return committed
 
-    async def commit_part(self, hold: Hold, part: Part, tails: Sequence[Page]) -> None:
-        """As `commit_files`, for a part of an upload session. Raises NoSuchUpload, and SourceGone."""
-        await self._committed(_Commit(hold, (), tails, part=part))
+    async def commit_part(self, hold: Hold, progress: Progress, tails: Sequence[Page]) -> None:
+        """As `commit_files`, for a part of an upload session. Raises NoSuchUpload, SourceGone, and OffsetMismatch where
+        somebody else appends to it."""
+        await pause("part-begun")
+        await self._committed(_Commit(hold, (), tails, progress=progress))
+        await pause("part-committed")
+
+    async def merge_parts(self, progress: Progress, pages: Sequence[Page]) -> bool:
+        """Let a part stand for several, with other pages of the same chunks. False where that can't be done, for they
+        have changed meanwhile: in a transaction of its own, so that nothing else can have come between."""
+        commit = _Commit(Hold(), (), pages, progress=progress)
+        (outcome,) = await self._database.transaction(lambda session: self._commit([commit], session))
+        return not isinstance(outcome, MiniS3Error)
 
     async def _committed(self, commit: _Commit) -> Sequence[File]:
         while True:
@@ -248,10 +269,18 @@ class Ledger:
 
     async def _ended(self, commit: _Commit, session: Session) -> MiniS3Error | None:
         """Whether an upload was ended meanwhile; if not, it has ended now."""
-        if commit.part and not await self._sessions.touch(commit.part.session, session):
-            return NoSuchUpload("There is no such upload any more: it was completed, given up, or it expired.")
-        if commit.hold.pages and await self._uploads.end(commit.hold.upload, session) is None:
+        held = bool(commit.hold.pages)
+        if held and not await self._uploads.is_open(commit.hold.upload, session):
             return _ended()
+        if commit.progress:
+            try:
+                await self._sessions.advance(commit.progress, session)
+            except (NoSuchUpload, Conflict) as error:
+                return error
+        if commit.completes and not await self._sessions.touch(commit.completes, session):
+            return NoSuchUpload("There is no such upload any more: it was completed, given up, or it expired.")
+        if held:
+            await self._uploads.end(commit.hold.upload, session)
         return None
 
     async def _arrival(self, file: File, scene: _Scene, session: Session) -> Arrival:
@@ -273,8 +302,11 @@ class Ledger:
         for file in gone:
             changes.subtract({ref.id for ref in file.pages})
         for commit in commits:
-            if commit.part and (replaced := await self._sessions.put_part(commit.part, session)):
-                changes.subtract(replaced.held)
+            if commit.progress:
+                changes.subtract(holders(await self._sessions.put_part(commit.progress, session)))
+            if commit.completes:
+                changes.subtract(holders(await self._sessions.take_parts(commit.completes, session)))
+                await self._sessions.finish(commit.completes, commit.files[0].id, session)
         await self._refer(changes, links, tally, session)
         passed("commit-half-done")
         if arrivals:

@@ -20,7 +20,7 @@ from app.models.suspects import Suspects
 from app.models.tallies import Tallies
 from app.models.uploads import Uploads
 
-VERSION = 2
+VERSION = 3
 _TOGETHER = 2000
 """Documents brought to this version in one call."""
 
@@ -41,8 +41,8 @@ async def prepare(database: Database, *, create: bool = True) -> str:
             "There is no store in this database. Is it the right one? "
             "Name it with --mongo-url and --mongo-database (or MINI_S3_MONGO_URL and MINI_S3_MONGO_DATABASE)."
         )
-    if document["version"] == 1:
-        await _upgrade(database)
+    if document["version"] in (1, 2):
+        await _upgrade(database, document["version"])
     elif document["version"] != VERSION:
         version = document["version"]
         raise ConfigError(f"The database has format {version}; this Mini-S3 reads and writes format {VERSION} only.")
@@ -52,8 +52,16 @@ async def prepare(database: Database, *, create: bool = True) -> str:
     return store
 
 
-async def _upgrade(database: Database) -> None:
-    """From version 1, whose files had no place in a bucket. Those who do it at the same time do the same."""
+async def _upgrade(database: Database, version: int) -> None:
+    """From version 1, whose files had no place in a bucket, or 2, whose pages were not found by their chunks. Those who
+    do it at the same time do the same."""
+    if version == 1:
+        await _place_files(database)
+    await Pages(database).add_prefixes()
+    await database["meta"].update_one({"_id": "store"}, {"$set": {"version": VERSION}})
+
+
+async def _place_files(database: Database) -> None:
     async for documents in database["files"].stream({"bucket": None}, fields={"name": 1}, batch=_TOGETHER):
         places = [
             UpdateOne(
@@ -63,4 +71,3 @@ async def _upgrade(database: Database) -> None:
             for document in documents
         ]
         await database["files"].bulk_update(places)
-    await database["meta"].update_one({"_id": "store"}, {"$set": {"version": VERSION}})

@@ -1,15 +1,17 @@
 """Page documents: ordered runs of chunks, shared by the files that hold the same run.
 
-    {_id: page id, packed, refs, released, at}
+    {_id: page id, packed, prefixes, refs, released, at}
 
 `refs` counts the files and open uploads that hold the page, each once. A page that nobody holds is
 released: its references to chunks are taken back, and `released` says so. It still stands for a
 while, so that whoever is reading a deleted file gets to its end. `packed` never changes, so that
-reading it needs no session.
+reading it needs no session. `prefixes` are the beginnings of its chunks' digests, by which it is found (see
+`holdings`).
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,10 +19,22 @@ from datetime import datetime
 
 from app.gathering import Gathered
 from app.models.database import Database, Document, Session, UpdateOne, between
-from app.types import Page, PageId
+from app.types import Digest, Page, PageId
 
 _TOGETHER = 32
 """Pages read in one query for several callers: up to 36 KiB each."""
+
+_PREFIX = struct.Struct(">q28x")
+"""Of a packed entry, the first eight bytes as a number: what stands in the index for the digest."""
+
+
+def prefix_of(digest: Digest) -> int:
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def prefixes_in(packed: bytes) -> list[int]:
+    """Those of the entries that a page packs."""
+    return sorted({prefix for (prefix,) in _PREFIX.iter_unpack(packed)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +65,7 @@ class Pages:
     async def create_indexes(self) -> None:
         nobody = {"partialFilterExpression": {"refs": 0}, "name": "held by nobody"}
         await self._pages.create_index([("released", 1), ("at", 1)], **nobody)
+        await self._pages.create_index([("prefixes", 1)])
 
     async def read(self, page_id: PageId) -> Page | None:
         """The page, or None where there is none or it does not hold what its id says."""
@@ -86,6 +101,16 @@ class Pages:
         """About how many documents there are."""
         return await self._pages.estimated_count()
 
+    async def add_prefixes(self) -> None:
+        """To pages that an earlier version wrote. What a damaged one would be found by is left out."""
+        async for documents in self._pages.stream({"prefixes": None}, fields={"packed": 1}, batch=100):
+            await self._pages.bulk_update(
+                [
+                    UpdateOne({"_id": one["_id"]}, {"$set": {"prefixes": prefixes_in(_whole(one["packed"]))}})
+                    for one in documents
+                ]
+            )
+
     # Inside a transaction of the ledger
 
     async def stored(self, page_ids: Iterable[PageId], session: Session) -> set[PageId]:
@@ -102,7 +127,7 @@ class Pages:
                 UpdateOne(
                     {"_id": page.id, "$or": [{"refs": None}, {"released": True}]},
                     {
-                        "$set": {"packed": page.pack(), "refs": refs},
+                        "$set": {"packed": (packed := page.pack()), "prefixes": prefixes_in(packed), "refs": refs},
                         "$unset": {"released": ""},
                         "$currentDate": {"at": True},
                     },
@@ -159,3 +184,8 @@ class Pages:
         documents = await self._pages.find(query, fields={"_id": 1}, limit=limit)
         query["_id"] = {"$in": [document["_id"] for document in documents]}
         return await self._pages.delete_many(query) if documents else 0
+
+
+def _whole(packed: bytes) -> bytes:
+    """Without an entry that is incomplete."""
+    return packed[: len(packed) // Page.ENTRY * Page.ENTRY]

@@ -32,6 +32,9 @@ class Uploads:
         change = {"$addToSet": {"pages": page}, "$currentDate": {"at": True}}
         return bool(await self._uploads.update_one({"_id": upload}, change, upsert=first, session=session)) or first
 
+    async def is_open(self, upload: UploadId, session: Session) -> bool:
+        return await self._uploads.find_one({"_id": upload}, fields={"_id": 1}, session=session) is not None
+
     async def stale(self, before: datetime, limit: int) -> list[UploadId]:
         """Uploads without progress after `before`."""
         documents = await self._uploads.find({"at": {"$lte": before}}, fields={"_id": 1}, limit=limit)

@@ -13,11 +13,11 @@ from app.models.files import new_file_id
 from app.models.ledger import Hold, SourceGone
 from app.models.objects import ANYHOW, Condition, Position
 from app.models.pages import Pages
-from app.models.sessions import Part, PartSums, UploadSession, UploadSessions, new_session_id
+from app.models.sessions import Part, PartSums, Progress, UploadSession, UploadSessions, new_session_id
 from app.store.listing import Listing, Query, list_folded
 from app.store.objects import Wish, name_of
 from app.streams.ingest import Ingest, Stages, open_ingest
-from app.types import ContentName, Entry, File, PageRef
+from app.types import ContentId, ContentName, Entry, File, PageRef
 
 _PAGES = 32
 """Pages read at a time."""
@@ -43,7 +43,8 @@ class SessionStore:
     async def find(self, bucket: Bucket, key: str, upload: str) -> UploadSession:
         """The session that bears this id, for that object; it may be `done`."""
         session = await self._sessions.find(upload)
-        if session is None or (session.entry.bucket, session.entry.key) != (bucket.name, key):
+        place = (session.kind, session.entry.bucket, session.entry.key) if session else None
+        if session is None or place != ("object", bucket.name, key):
             raise NoSuchUpload("There is no such upload: it was completed, given up, or it expired.")
         return session
 
@@ -57,7 +58,7 @@ class SessionStore:
         ledger = self._stages.ledger
         part = Part(session.id, number, source.size, sums, await ledger.now(), source.pages)
         try:
-            await ledger.commit_part(Hold(), part, [])
+            await ledger.commit_part(Hold(), Progress(part), [])
         except SourceGone as error:
             raise NoSuchKey(f"The source of part {number} is not there any more.") from error
         return part
@@ -75,17 +76,18 @@ class SessionStore:
         return await list_folded(query, after, fetch, lambda one: Position(one.entry.key, upload=one.id))
 
     async def complete(
-        self, session: UploadSession, parts: Sequence[Part], entry: Entry, condition: Condition = ANYHOW
+        self, session: UploadSession, parts: Sequence[Part], entry: Entry | None, condition: Condition = ANYHOW
     ) -> File:
-        """Make the object out of these parts, none of whose bytes are moved; all other parts go. Raises InvalidPart
-        where one of them is replaced meanwhile, NoSuchBucket, and what the condition raises."""
+        """Make the object, or without `entry` a file of the native API, out of these parts, none of whose bytes are
+        moved; all other parts go. Raises InvalidPart where one of them is replaced meanwhile, NoSuchBucket, and what
+        the condition raises."""
         pages = tuple(page for part in parts for page in part.pages)
         file = File(
             new_file_id(),
-            name_of(entry.key),
+            name_of(entry.key) if entry else session.entry.key,
             sum(part.size for part in parts),
             session.content_type,
-            (await self._content(pages)).id,
+            await self.content_of(pages),
             await self._stages.ledger.now(),
             session.owner,
             pages,
@@ -93,7 +95,8 @@ class SessionStore:
         )
         return await self._catalog.complete(session, file, parts, condition)
 
-    async def _content(self, refs: Sequence[PageRef]) -> ContentName:
+    async def content_of(self, refs: Sequence[PageRef]) -> ContentId:
+        """Raises InvalidPart where a page is gone."""
         content = ContentName()
         for start in range(0, len(refs), _PAGES):
             some = refs[start : start + _PAGES]
@@ -102,7 +105,7 @@ class SessionStore:
                     raise InvalidPart("A part was uploaded again, or given up, meanwhile.")
                 for chunk in page.chunks:
                     content.add(chunk.digest)
-        return content
+        return content.id
 
     async def abort(self, session: UploadSession) -> None:
         if not await self._catalog.end_session(session.id):

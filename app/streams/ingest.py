@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, TypeVar
 
-from app.errors import MiniS3Error, TooLarge, UploadInterrupted
+from app.errors import DigestMismatch, MiniS3Error, TooLarge, UploadInterrupted
 from app.logs import get_logger
 from app.metrics import BYTES_SAVED, BYTES_STORED, CHUNKS_LINKED, CHUNKS_NEW
 from app.models.chunk import Chunk
@@ -25,9 +25,9 @@ from app.models.chunks import Chunks
 from app.models.files import new_file_id
 from app.models.ledger import ChunksNotLive, Hold, Ledger
 from app.models.objects import ANYHOW, Condition
-from app.models.sessions import Part, PartSums, UploadSession
+from app.models.sessions import Gain, Part, PartSums, Progress, UploadSession, Writer
 from app.streams.buffers import BufferPool
-from app.streams.chunker import Filling
+from app.streams.chunker import Filling, room_at
 from app.streams.dedupe import Deduper
 from app.streams.hasher import Hasher
 from app.streams.reader import ChunkReader
@@ -86,10 +86,11 @@ class Receipt:
 
 @dataclass(slots=True)
 class _Draft:
-    """A file in the making."""
+    """A file in the making; `room` is what its next chunk has, where that begins between two cuts."""
 
     name: str
     content_type: str
+    room: int = 0
     size: int = 0
     content: ContentName = field(default_factory=ContentName)
     pages: list[PageRef] = field(default_factory=list)
@@ -113,9 +114,12 @@ class Ingest:
     is left. Calls are made one at a time.
     """
 
-    def __init__(self, stages: Stages, owner: str) -> None:
+    def __init__(self, stages: Stages, owner: str, expected: Digest | None = None) -> None:
+        """`expected` is the digest of the only chunk; it is stored only if it is that one: `write` or `end_file`
+        raises DigestMismatch where it is not."""
         self._stages = stages
         self._owner = owner
+        self._expected = expected
         self._share = stages.pool.open_share()
         self._hold = Hold()
         self._drafts: list[_Draft] = []
@@ -129,9 +133,11 @@ class Ingest:
         self._page_since: float | None = None
         self.counts = Counts()
 
-    async def begin_file(self, name: str, content_type: str) -> None:
+    async def begin_file(self, name: str, content_type: str, offset: int = 0) -> None:
+        """`offset` is where these bytes begin in the file that they are to be in: it is cut where it would be as a
+        whole."""
         await self._hold_tails()
-        self._drafts.append(_Draft(name, content_type))
+        self._drafts.append(_Draft(name, content_type, room_at(offset)))
 
     async def write(self, data: bytes | memoryview) -> None:
         """Take the next bytes of the current file; returns when there is room for more.
@@ -145,7 +151,8 @@ class Ingest:
             raise TooLarge(f"The file is larger than the {self._stages.max_file_size} bytes allowed here.")
         rest = memoryview(data)
         while rest:
-            self._filling = self._filling or Filling(await self._buffer())
+            if self._filling is None:
+                self._filling, draft.room = Filling(await self._buffer(), draft.room), 0
             rest = self._filling.fill(rest)
             if self._filling.full:
                 await self._cut()
@@ -189,12 +196,24 @@ class Ingest:
         committed = await self._commit(lambda: ledger.commit_files(self._hold, files, self._tails, condition))
         return Receipt(tuple(committed), self.counts)
 
-    async def commit_part(self, upload: UploadSession, number: int, sums: PartSums) -> Part:
-        """Make the only file a part of an upload session instead. Raises NoSuchUpload."""
+    async def commit_part(
+        self, upload: UploadSession, number: int, sums: PartSums, writer: Writer | None = None
+    ) -> Part:
+        """Make the only file a part of an upload session instead. Raises NoSuchUpload, and OffsetMismatch where the
+        part is to be appended and this is not the writer any more who may."""
         (draft,) = self._drafts
-        ledger = self._stages.ledger
-        part = Part(upload.id, number, draft.size, sums, await ledger.now(), tuple(draft.pages))
-        await self._commit(lambda: ledger.commit_part(self._hold, part, self._tails))
+        now = await self._stages.ledger.now()
+        return await self._put(Part(upload.id, number, draft.size, sums, now, tuple(draft.pages)), writer)
+
+    async def commit_bundle(self, upload: UploadSession) -> Part:
+        """Let an upload session hold the chunks of the only file instead. Raises NoSuchUpload."""
+        (draft,) = self._drafts
+        return await self._put(Part.bundle(upload.id, tuple(draft.pages), await self._stages.ledger.now()))
+
+    async def _put(self, part: Part, writer: Writer | None = None) -> Part:
+        gain = Gain(self.counts.received, self.counts.stored, self.counts.new)
+        ledger, progress = self._stages.ledger, Progress(part, gain, writer)
+        await self._commit(lambda: ledger.commit_part(self._hold, progress, self._tails))
         return part
 
     async def _commit(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -267,6 +286,8 @@ class Ingest:
         try:
             bodies = [filling.chunk for filling in fillings]
             digests = await self._stages.hasher.digests(bodies)
+            if self._expected and digests != [self._expected]:
+                raise DigestMismatch("The bytes are not those of the chunk with this digest.")
             chunks = dict(zip(digests, bodies, strict=True))
             written = await self._stages.deduper.store(chunks)
         except BaseException:
@@ -368,9 +389,9 @@ class Ingest:
 
 
 @asynccontextmanager
-async def open_ingest(stages: Stages, owner: str) -> AsyncIterator[Ingest]:
-    """An upload to write into; left by an exception, it is given up."""
-    ingest = Ingest(stages, owner)
+async def open_ingest(stages: Stages, owner: str, expected: Digest | None = None) -> AsyncIterator[Ingest]:
+    """An upload to write into; left by an exception, it is given up. `expected` as `Ingest` has it."""
+    ingest = Ingest(stages, owner, expected)
     try:
         yield ingest
     except BaseException:

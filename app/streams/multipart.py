@@ -358,5 +358,10 @@ def _extended(value: str) -> str:
 
 
 def _content_type(value: bytes) -> str:
-    usable = len(value) <= MAX_CONTENT_TYPE and b"/" in value and all(0x20 <= byte < 0x7F for byte in value)
-    return value.decode("ascii") if usable else DEFAULT_CONTENT_TYPE
+    text = value.decode("latin-1")
+    return text if usable_content_type(text) else DEFAULT_CONTENT_TYPE
+
+
+def usable_content_type(text: str) -> bool:
+    """Whether this may stand in a header of an answer."""
+    return len(text) <= MAX_CONTENT_TYPE and "/" in text and all(" " <= character <= "~" for character in text)

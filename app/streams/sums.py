@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 
 from awscrt import checksums as crt
 
-Kind = Literal["md5", "sha1", "sha256", "crc32", "crc32c", "crc64nvme"]
+Kind = Literal["md5", "sha1", "sha256", "sha512", "crc32", "crc32c", "crc64nvme"]
 
 _HERE = 32 << 10
 """Bytes of a piece that is hashed on the event loop, as long as none waits: no more than it takes to ask a thread."""
@@ -52,6 +52,7 @@ _NEW: Mapping[Kind, Callable[[], _Sum]] = {
     "md5": partial(hashlib.md5, usedforsecurity=False),
     "sha1": partial(hashlib.sha1, usedforsecurity=False),
     "sha256": hashlib.sha256,
+    "sha512": hashlib.sha512,
     "crc32": partial(_Crc, zlib.crc32, 4),
     "crc32c": partial(_Crc, crt.crc32c, 4),
     "crc64nvme": partial(_Crc, crt.crc64nvme, 8),

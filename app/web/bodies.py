@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
@@ -11,7 +11,7 @@ from starlette.types import Receive
 from app.errors import UploadStalled
 
 
-async def body_pieces(receive: Receive, idle_timeout: float) -> AsyncIterator[bytes]:
+async def body_pieces(receive: Receive, idle_timeout: float) -> AsyncGenerator[bytes, None]:
     """The body as it comes. Raises UploadStalled when nothing comes for too long, ClientDisconnect."""
     more = True
     while more:

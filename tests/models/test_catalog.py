@@ -17,7 +17,7 @@ from app.models.files import Files, new_file_id
 from app.models.ledger import Hold, Ledger, SourceGone
 from app.models.objects import Objects, Position, Version
 from app.models.pages import Pages
-from app.models.sessions import Part, PartSums, UploadSession, UploadSessions, new_session_id
+from app.models.sessions import Part, PartSums, Progress, UploadSession, UploadSessions, new_session_id
 from app.types import Entry, File, PageRef
 from tests.models.builders import make_live, object_of, page_of, put_object, recount
 from tests.models.meetings import amidst
@@ -44,7 +44,7 @@ async def put_part(database: Database, upload: UploadSession, number: int, *chun
     page = page_of(*chunks)
     refs = (PageRef(page.id, page.size, len(page.chunks)),)
     part = Part(upload.id, number, page.size, PartSums("e"), await database.now(), refs)
-    await Ledger(database).commit_part(Hold(), part, [page])
+    await Ledger(database).commit_part(Hold(), Progress(part), [page])
     return part
 
 

@@ -1,0 +1,172 @@
+"""Files that are made of chunks which the store has: what of them is known, and what a list of them becomes.
+
+Nobody learns here what others store, or gets it by its digest. A chunk is known if a file of the caller's own account
+holds it, or the session does. A file is made only of chunks that the session holds: those that were known, and those
+whose bytes came in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from app.errors import ChunksMissing, TooLarge
+from app.models.files import Whose
+from app.models.holdings import Holdings
+from app.models.ledger import ChunksNotLive, Hold
+from app.models.pages import Pages
+from app.models.sessions import Part, Progress, UploadSession, UploadSessions
+from app.streams.ingest import Stages
+from app.types import PAGE_CHUNKS, ChunkRef, ContentName, Digest, Page, PageRef
+
+MAX_CHUNK = 1 << 20
+"""Bytes of a chunk that a client may send, or list."""
+
+MAX_CHUNKS = 1 << 20
+"""Chunks of a list that becomes a file."""
+
+_PROBES = (64, 256, 1024)
+"""Chunks that are looked for one by one, in one round after the other. Each finds a page, and with it what stands
+beside it, so that of a file that resembles another one the first round finds nearly all."""
+
+_HELD = 2 * MAX_CHUNKS
+"""Chunks that a session may hold, or hardly more."""
+
+_TOLD = 10_000
+"""Digests that are named at once."""
+
+_PAGES = 32
+"""Pages read at a time."""
+
+Sizes = Mapping[Digest, int]
+"""Of each chunk, its bytes."""
+
+
+@dataclass(slots=True)
+class Drawn:
+    """What a list of chunks comes to. All pages but those in `tails` are held."""
+
+    hold: Hold = field(default_factory=Hold)
+    pages: list[PageRef] = field(default_factory=list)
+    tails: list[Page] = field(default_factory=list)
+    content: ContentName = field(default_factory=ContentName)
+
+
+class Negotiation:
+    """All calls raise DatabaseUnavailable, and NoSuchUpload where the session is not open any more."""
+
+    def __init__(self, stages: Stages, sessions: UploadSessions, pages: Pages, holdings: Holdings) -> None:
+        self._stages = stages
+        self._sessions = sessions
+        self._pages = pages
+        self._holdings = holdings
+
+    # What is known
+
+    async def missing(self, session: UploadSession, asked: Sizes, whose: Whose) -> set[Digest]:
+        """Those of the chunks that must be sent. The others are held by the session from now on. Raises TooLarge where
+        it would hold too many."""
+        bundles = await self._sessions.bundles(session.id)
+        held = await self._held(bundles, asked)
+        known = await self._known(asked, held, whose)
+        if sum(bundle.chunks for bundle in bundles) + len(known) > _HELD:
+            raise TooLarge(
+                f"An upload may hold up to {_HELD} chunks. Complete it, or give it up, and begin another one."
+            )
+        refs = [ChunkRef(digest, size) for digest, size in asked.items() if digest in known]
+        for at in range(0, len(refs), PAGE_CHUNKS):
+            held |= await self._link(session, refs[at : at + PAGE_CHUNKS])
+        return asked.keys() - held
+
+    async def _held(self, bundles: Sequence[Part], asked: Sizes) -> set[Digest]:
+        """Those of the chunks that the bundles hold."""
+        return {ref.digest async for page in self._pages_of(bundles) for ref in page.chunks if _is_asked(ref, asked)}
+
+    async def _pages_of(self, parts: Iterable[Part]) -> AsyncIterator[Page]:
+        refs = [ref for part in parts for ref in part.pages]
+        for at in range(0, len(refs), _PAGES):
+            for page in await asyncio.gather(*(self._pages.read(ref.id) for ref in refs[at : at + _PAGES])):
+                if page:
+                    yield page
+
+    async def _known(self, asked: Sizes, held: set[Digest], whose: Whose) -> set[Digest]:
+        """Those that such files hold. Where a great many are looked for, a few that stand alone may be overlooked."""
+        stored = await self._stages.chunks.find(asked.keys() - held)
+        left = [
+            digest
+            for digest, size in asked.items()
+            if (chunk := stored.get(digest)) and chunk.state == "live" and chunk.refs and chunk.size == size
+        ]
+        known: set[Digest] = set()
+        for probes in _PROBES:
+            step = max(1, len(left) // probes)
+            tried = left[::step][:probes]
+            pages = await asyncio.gather(*(self._holdings.page_with(digest, whose) for digest in tried))
+            known |= {ref.digest for page in pages if page for ref in page.chunks if _is_asked(ref, asked)}
+            known -= held
+            left = [digest for digest in left if digest not in known and digest not in set(tried)]
+            if not left:
+                break
+        return known
+
+    async def _link(self, session: UploadSession, refs: Sequence[ChunkRef]) -> set[Digest]:
+        """Let the session hold those of the chunks that still can be; which these are."""
+        while refs:
+            page = Page.of(refs)
+            now = await self._stages.ledger.now()
+            bundle = Part.bundle(session.id, (PageRef(page.id, page.size, len(refs)),), now)
+            try:
+                await self._stages.ledger.commit_part(Hold(), Progress(bundle), [page])
+                break
+            except ChunksNotLive as gone:
+                refs = [ref for ref in refs if ref.digest not in gone.digests]
+        return {ref.digest for ref in refs}
+
+    # From a list to a file
+
+    async def draw(self, session: UploadSession, lists: AsyncIterator[Sequence[ChunkRef]], drawn: Drawn) -> None:
+        """Make pages of the listed chunks, in their order. Raises ChunksMissing where the session does not hold all of
+        them, of these sizes, or some are damaged; TooLarge. Then what is held is to be given up."""
+        held: set[bytes] = set()
+        async for page in self._pages_of(await self._sessions.bundles(session.id)):
+            held.update(ref.packed for ref in page.chunks)
+        missing: dict[Digest, None] = {}
+        waiting: list[ChunkRef] = []
+        count = 0
+        async for refs in lists:
+            count += len(refs)
+            if count > MAX_CHUNKS:
+                raise TooLarge(f"A list may have up to {MAX_CHUNKS} chunks. Upload the file in parts.")
+            missing |= {ref.digest: None for ref in refs if ref.packed not in held}
+            waiting += refs
+            while len(waiting) > PAGE_CHUNKS:
+                page, waiting = Page.of(waiting[:PAGE_CHUNKS]), waiting[PAGE_CHUNKS:]
+                _note(page, drawn)
+                if not missing:
+                    missing |= await self._hold(page, drawn)
+            if len(missing) >= _TOLD:
+                break
+        if missing:
+            raise ChunksMissing(list(missing)[:_TOLD])
+        if waiting:
+            drawn.tails.append(Page.of(waiting))
+            _note(drawn.tails[0], drawn)
+
+    async def _hold(self, page: Page, drawn: Drawn) -> dict[Digest, None]:
+        """Hold a page; or, in the order of the list, the chunks that it can't be made of."""
+        try:
+            await self._stages.ledger.hold_page(drawn.hold, page)
+        except ChunksNotLive as gone:
+            return {ref.digest: None for ref in page.chunks if ref.digest in gone.digests}
+        return {}
+
+
+def _note(page: Page, drawn: Drawn) -> None:
+    drawn.pages.append(PageRef(page.id, page.size, len(page.chunks)))
+    for chunk in page.chunks:
+        drawn.content.add(chunk.digest)
+
+
+def _is_asked(ref: ChunkRef, asked: Sizes) -> bool:
+    return asked.get(ref.digest) == ref.size
