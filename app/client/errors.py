@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from app import errors
 from app.client.results import StoredFile
-from app.errors import MiniS3Error, NotFound, RateLimited, Unavailable
-from app.types import Digest
+from app.errors import ChunksMissing, MiniS3Error, NotFound, RateLimited, Unavailable
 
 
 class Unreachable(Unavailable):
@@ -56,28 +55,6 @@ class FileExists(MiniS3Error):
     code = "file-exists"
 
 
-class ChunksMissing(MiniS3Error):
-    """A file can't be completed before these chunks are sent."""
-
-    code = "chunks-missing"
-
-    def __init__(self, message: str, missing: Iterable[Digest]) -> None:
-        super().__init__(message)
-        self.missing = frozenset(missing)
-
-
-class ContentUnknown(MiniS3Error):
-    """No file that the caller may read has this content."""
-
-    code = "content-unknown"
-
-
-class DigestMismatch(MiniS3Error):
-    """Bytes that arrived are not those that were announced."""
-
-    code = "digest-mismatch"
-
-
 class Ambiguous(NotFound):
     """Several files have the name: `candidates`, newest first."""
 
@@ -109,7 +86,7 @@ def translated(status: int, problem: Mapping[str, Any], headers: Mapping[str, st
     if kind is RateLimited:
         return RateLimited(detail, _retry_after(headers))
     if kind is ChunksMissing:
-        return ChunksMissing(detail, [Digest(bytes.fromhex(digest)) for digest in problem.get("missing", ())])
+        return ChunksMissing([bytes.fromhex(digest) for digest in problem.get("missing", ())])
     if kind is None or kind in (errors.RangeNotSatisfiable, errors.BucketExists, Ambiguous):
         return Refused(detail, code, status)
     return kind(detail)

@@ -285,5 +285,6 @@ def _unreachable(url: str, error: aiohttp.ClientError | OSError) -> MiniS3Error:
         return ConfigError(f"{url} is no address of a server: write http://HOST:PORT or https://HOST.")
     if isinstance(error, TimeoutError):
         return Unreachable(f"{url} does not answer.")
-    told = os.strerror(cause.errno) if isinstance(cause, OSError) and (cause.errno or 0) > 0 else str(cause)
+    number = getattr(cause, "errno", None) or 0
+    told = os.strerror(number) if number > 0 else str(cause)
     return Unreachable(f"{url} can't be reached: {told or 'gone'}. Is the server running, and is this its address?")

@@ -8,7 +8,6 @@ import stat
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from contextlib import suppress
 
-from app.client.errors import ChunksMissing
 from app.client.link import Link
 from app.client.local import cut
 from app.client.results import Span, Upload
@@ -16,7 +15,7 @@ from app.client.sessions import Session, uploads_of
 from app.client.tasks import in_thread, together
 from app.client.uploads import Negotiation
 from app.client.watch import Watch
-from app.errors import MiniS3Error, UploadInterrupted
+from app.errors import ChunksMissing, MiniS3Error, UploadInterrupted
 from app.streams.hasher import Hasher
 from app.types import CHUNK_SIZE
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from time import time_ns
 from typing import Any, Protocol
 
-from app.client.errors import ChunksMissing, ContentUnknown, DigestMismatch, FileChanged
+from app.client.errors import FileChanged
 from app.client.link import Link
 from app.client.local import LocalFile, Scanner, content_id_of
 from app.client.memory import Memory
@@ -22,7 +22,7 @@ from app.client.results import Span, Upload
 from app.client.sessions import Session, uploads_of
 from app.client.tasks import together
 from app.client.watch import Watch, watched
-from app.errors import MiniS3Error, NoSuchUpload, Unavailable
+from app.errors import ChunksMissing, ContentUnknown, DigestMismatch, MiniS3Error, NoSuchUpload, Unavailable
 from app.types import CHUNK_SIZE, Digest
 
 ASKED = 512
@@ -78,7 +78,7 @@ class Negotiation:
             try:
                 return await self._session.complete(spans)
             except ChunksMissing as error:
-                lost = {span.digest: span for span in spans if span.digest in error.missing}
+                lost = {span.digest: span for span in spans if span.digest in error.digests}
                 if source is None or not lost:
                     raise
                 for span in lost.values():

@@ -51,7 +51,7 @@ async def test_forms_are_bounded(
 ) -> None:
     prefix = f"bounded-{most}/"
     monkeypatch.setattr(forms, "MOST_FILES", most)
-    monkeypatch.setattr(forms, "MOST_BYTES", bytes_at_most)
+    monkeypatch.setattr(forms, "MOST_BYTES", most[1])
     async with Client(middle.url, ROOT, jobs=1) as client:
         await client.put_all(some(tmp_path, prefix, 7), lambda _: None)
         assert middle.requests.count("POST /api/upload") == forms_sent

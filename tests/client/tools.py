@@ -29,6 +29,7 @@ class Middle:
         self._port = urlsplit(url).port
         self.heard: Heard = bytes
         self._carried: list[asyncio.Task[None]] = []
+        self.sent = 0
         self.requests: list[str] = []
         """The first lines of the requests that began a piece, as nearly all do."""
 
@@ -62,6 +63,7 @@ class Middle:
             line = piece.partition(b"\r\n")[0]
             if line.endswith(b" HTTP/1.1"):
                 self.requests.append(line.decode().removesuffix(" HTTP/1.1"))
+            self.sent += len(piece)
             writer.write(piece)
             await writer.drain()
         writer.close()
