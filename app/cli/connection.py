@@ -6,12 +6,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from functools import wraps
 from typing import Any, TypeVar
 
 import click
 
-from app.cli.profiles import chosen
+from app.cli.profiles import Profiles, chosen, usual_path
 from app.cli.text import FAILED_TO_RUN
 from app.client import Client, ConfigError, MiniS3Error, Unauthenticated
 
@@ -21,6 +22,9 @@ FAILED = 1
 """Exit code where something that was asked for could not be done."""
 INTERRUPTED = 130
 """As shells have it: 128 and the number of SIGINT."""
+
+_COMPLETED = 200
+"""Names that are offered to a shell."""
 
 Command = Callable[..., None]
 Connect = Callable[..., Client]
@@ -32,11 +36,42 @@ jobs_option = click.option(
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Tell of errors only")
 
 
+def _profiles(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """For a shell that completes words."""
+    try:
+        return [name for name in Profiles(usual_path()).servers if name.startswith(incomplete)]
+    except ConfigError:
+        return []
+
+
+def stored_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of files on the server, for a shell that completes words: those of the newest."""
+
+    async def found(client: Client) -> list[str]:
+        names: list[str] = []
+        async with aclosing(client.files(incomplete)) as files:
+            async for file in files:
+                names.append(file.name)
+                if len(names) == _COMPLETED:
+                    break
+        return names
+
+    try:
+        server = chosen(ctx.params.get("url"), ctx.params.get("profile"), os.environ)
+        return run(lambda **settings: Client(server.url, server.keys, **settings), found, patience=0)
+    except (MiniS3Error, OSError):
+        return []
+
+
 def speaks_to_server(command: Command) -> Command:
     """Gives a command `connect`, and the options that say to which server. Errors end it with their exit code."""
 
     @click.option("--url", help="The server, as http://HOST:PORT [MINI_S3_URL]")
-    @click.option("--profile", help="A profile of `mini-s3 config` [MINI_S3_PROFILE; default: the one in use]")
+    @click.option(
+        "--profile",
+        shell_complete=_profiles,
+        help="A profile of `mini-s3 config` [MINI_S3_PROFILE; default: the one in use]",
+    )
     @wraps(command)
     def decorated(url: str | None, profile: str | None, **options: Any) -> None:
         def connect(**settings: Any) -> Client:

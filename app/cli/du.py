@@ -42,9 +42,10 @@ class _Group:
 @as_json_option
 @speaks_to_server
 def du(connect: Connect, prefix: str, depth: int, as_json: bool) -> None:
-    """List how many bytes the files hold whose names begin with PREFIX, by folder; those of equal files once too.
+    """Sum up files by the folders in their names.
 
-    It goes by what lists tell. What each folder really takes, chunk by chunk, `mini-s3 usage` finds in the database.
+    Of those whose names begin with PREFIX: all bytes, and the bytes that remain if equal files count once. It goes by
+    what lists tell; what folders really take, chunk by chunk, `mini-s3 usage` finds in the database.
     """
     groups: dict[str, _Group] = {}
     total = _Group()

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from app.cli.connection import FAILED, Connect, run, speaks_to_server, told
+from app.cli.connection import FAILED, Connect, run, speaks_to_server, stored_names, told
 from app.cli.text import as_json_option, plain, say, size
 from app.client import Client, MiniS3Error, StoredFile, usual_place
 
@@ -36,7 +36,7 @@ def file_view(file: StoredFile) -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="Write each file as JSON, in a line")
 @speaks_to_server
 def ls(connect: Connect, prefix: str, as_long: bool, limit: int | None, as_json: bool) -> None:
-    """List the files whose names begin with PREFIX, newest first."""
+    """List files, newest first: those whose names begin with PREFIX."""
 
     async def listed(client: Client) -> None:
         count = 0
@@ -57,12 +57,12 @@ def ls(connect: Connect, prefix: str, as_long: bool, limit: int | None, as_json:
 
 
 @click.command()
-@click.argument("name_or_id", metavar="ID|NAME")
+@click.argument("name_or_id", metavar="ID|NAME", shell_complete=stored_names)
 @newest_option
 @as_json_option
 @speaks_to_server
 def info(connect: Connect, name_or_id: str, newest: bool, as_json: bool) -> None:
-    """Tell of a file what is known of it."""
+    """Tell what is known of a file."""
 
     async def asked(client: Client) -> None:
         details = await client.info((await client.find(name_or_id, newest=newest)).id)
@@ -83,12 +83,15 @@ def info(connect: Connect, name_or_id: str, newest: bool, as_json: bool) -> None
 
 
 @click.command()
-@click.argument("names_or_ids", metavar="ID|NAME…", nargs=-1, required=True)
+@click.argument("names_or_ids", metavar="ID|NAME…", nargs=-1, required=True, shell_complete=stored_names)
 @click.option("--all", "every", is_flag=True, help="All files with the name, where there are several")
 @click.option("--quiet", "-q", is_flag=True, help="Tell of errors only")
 @speaks_to_server
 def rm(connect: Connect, names_or_ids: tuple[str, ...], every: bool, quiet: bool) -> None:
-    """Delete files. Exit code 1 if one of them could not be."""
+    """Delete files.
+
+    Exit code 1 if one of them could not be.
+    """
 
     async def deleted(client: Client) -> bool:
         failed = False
@@ -110,7 +113,10 @@ def rm(connect: Connect, names_or_ids: tuple[str, ...], every: bool, quiet: bool
 @click.argument("files", metavar="FILE…", nargs=-1, required=True, type=click.Path(path_type=Path))
 @speaks_to_server
 def hash_files(connect: Connect, files: tuple[Path, ...]) -> None:
-    """Compute the content ids that files would have, as `sha256sum` prints its sums. No server is asked."""
+    """Compute the content ids of local files.
+
+    They are printed as `sha256sum` prints its sums. No server is asked.
+    """
 
     async def hashed(client: Client) -> None:
         for path in files:
@@ -123,7 +129,7 @@ def hash_files(connect: Connect, files: tuple[Path, ...]) -> None:
 @as_json_option
 @speaks_to_server
 def ping(connect: Connect, as_json: bool) -> None:
-    """See whether the server is there, takes uploads, and knows the key."""
+    """See whether the server is ready and knows the key."""
 
     async def pinged(client: Client) -> None:
         seconds = await client.ping()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from app.cli.connection import INTERRUPTED, Connect, jobs_option, quiet_option, run, speaks_to_server
+from app.cli.connection import INTERRUPTED, Connect, jobs_option, quiet_option, run, speaks_to_server, stored_names
 from app.cli.files import newest_option
 from app.cli.text import plain, size
 from app.cli.transfers import Transfers
@@ -20,7 +20,7 @@ STANDARD = Path("-")
 
 
 @click.command()
-@click.argument("name_or_id", metavar="ID|NAME")
+@click.argument("name_or_id", metavar="ID|NAME", shell_complete=stored_names)
 @click.option(
     "--output",
     "-o",

@@ -49,7 +49,7 @@ class _Commands(click.Group):
         for title, names in sections:
             commands = ((name, self.get_command(ctx, name)) for name in names)
             with formatter.section(title):
-                formatter.write_dl([(name, found.get_short_help_str(80)) for name, found in commands if found])
+                formatter.write_dl([(name, found.get_short_help_str(90)) for name, found in commands if found])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

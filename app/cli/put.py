@@ -154,7 +154,11 @@ def _put_pipe(connect: Connect, name: str, choices: Choices) -> int:
             return await client.put_stream(pieces, choices.prefix + name, choices.content_type, watch=row)
 
         report = Report(transfers, as_json=choices.as_json)
-        upload = run(connect, stored, jobs=choices.jobs, waiting=transfers.waiting)
+        try:
+            upload = run(connect, stored, jobs=choices.jobs, waiting=transfers.waiting)
+        except KeyboardInterrupt:
+            transfers.fail("Interrupted. Nothing was stored.")
+            return INTERRUPTED
         report.done(Outcome(Wanted(Path("-"), name, watch=row), upload))
         transfers.note(report.sum_up())
     return 0

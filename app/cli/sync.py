@@ -56,10 +56,11 @@ class Choices:
 @click.option("--json", "as_json", is_flag=True, help="Write what becomes of each file as JSON, in a line")
 @speaks_to_server
 def sync(connect: Connect, folder: Path, prefix: str | None, **options: Any) -> None:
-    """Store the files of DIR that are not on the server yet, one way.
+    """Make files on the server those of a folder.
 
-    A file is there if one with its name has its size and its content. One that changed is stored, and the files that
-    had its name before are deleted. Running it again after an interruption does what is left.
+    One way: what is not there yet is stored. A file is there if one with its name has its size and its content. Where
+    one has changed it is stored, and the files that had its name before are deleted. Running it again after an
+    interruption does what is left.
 
     Exit code 1 if something could not be done.
     """

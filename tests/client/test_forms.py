@@ -48,7 +48,7 @@ async def test_forms_are_bounded(
     middle: Middle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: tuple[int, int], forms_sent: int
 ) -> None:
     prefix = f"bounded-{most}/"
-    monkeypatch.setattr(forms, "MOST_FILES", most)
+    monkeypatch.setattr(forms, "MOST_FILES", most[0])
     monkeypatch.setattr(forms, "MOST_BYTES", most[1])
     async with Client(middle.url, ROOT, jobs=1) as client:
         await client.put_all(some(tmp_path, prefix, 7), lambda _: None)

@@ -338,12 +338,12 @@ def _write_all(descriptor: int, content: bytes) -> None:
 # ---- any file after any other
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     versions=st.lists(
-        st.tuples(st.lists(st.integers(0, 4), min_size=1, max_size=6), st.binary(min_size=1, max_size=3)),
+        st.tuples(st.lists(st.integers(0, 4), min_size=1, max_size=4), st.binary(min_size=1, max_size=3)),
         min_size=1,
-        max_size=4,
+        max_size=3,
     )
 )
 async def test_any_version_after_any_other(
