@@ -4,41 +4,25 @@ then."""
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from time import monotonic
 from types import TracebackType
 from typing import Self
 
 import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from app.cli.text import size
+from app.cli.text import plain, size
 from app.client import Watch
 
-_WIDE = 28
-"""Characters of a name that a bar shows."""
+_ROOMY = 100
+"""Columns of a terminal from which names and bars may be long."""
 _SHOWN = 1 << 20
 """Bytes from which a file has a bar of its own: smaller ones would only flicker."""
 _EVERY = 10.0
 """Seconds between two plain lines, and between two words on why it takes so long."""
-
-
-class _Amount(ProgressColumn):
-    """Bytes, of how many if that is known."""
-
-    def render(self, task: Task) -> Text:
-        done = size(int(task.completed))
-        return Text(done if task.total is None else f"{done} of {size(int(task.total))}")
 
 
 class Row(Watch):
@@ -47,26 +31,24 @@ class Row(Watch):
     def __init__(self, transfers: Transfers, bar: TaskID | None) -> None:
         self._transfers = transfers
         self.bar = bar
-        self._hashed = self._moved = self._spared = 0
+        self._hashed = self._done = 0
 
     def hashed(self, size: int) -> None:
         self._hashed += size
         self._show()
 
     def moved(self, size: int) -> None:
-        self._moved += size
+        self._done += size
         self._transfers.advance(size, 0)
         self._show()
 
     def spared(self, size: int) -> None:
-        self._spared += size
+        self._done += size
         self._transfers.advance(0, size)
         self._show()
 
     def _show(self) -> None:
-        done = self._moved + self._spared
-        note = f"read {size(self._hashed)}" if self._hashed > done else ""
-        self._transfers.show(self.bar, done, note)
+        self._transfers.show(self.bar, self._done, 0 if self._done else self._hashed)
 
 
 class _Comparing(Watch):
@@ -77,7 +59,7 @@ class _Comparing(Watch):
 
     def hashed(self, size: int) -> None:
         self._hashed += size
-        self._transfers.show(self._bar, self._hashed, "")
+        self._transfers.show(self._bar, 0, self._hashed)
 
 
 class Transfers:
@@ -90,12 +72,13 @@ class Transfers:
         self._total = total
         self._words = moved, spared
         self._quiet = quiet
-        self._began = self._told = self._warned = monotonic()
+        self._began = self._told = monotonic()
+        self._warned: float | None = None
         console = Console(stderr=True)
-        self._bars: Progress | None = None
+        self._bars: _Bars | None = None
         if console.is_terminal and not quiet:
-            self._bars = _bars(console)
-            self._all = self._bars.add_task("in all", total=total, note="")
+            self._bars = _Bars(console)
+            self._all = self._bars.add_task("in all", total=total, hashed=0)
 
     def __enter__(self) -> Self:
         if self._bars:
@@ -110,15 +93,12 @@ class Transfers:
 
     def row(self, name: str, total: int | None) -> Row:
         """A file begins."""
-        bar = None
-        if self._bars and (total is None or total > _SHOWN):
-            shown = name if len(name) <= _WIDE else f"…{name[1 - _WIDE :]}"
-            bar = self._bars.add_task(shown, total=total, note="")
-        return Row(self, bar)
+        shown = self._bars and (total is None or total > _SHOWN)
+        return Row(self, self._bars.begin(name, total) if self._bars and shown else None)
 
     def comparing(self) -> Watch:
         """Local files are read, to compare them."""
-        return _Comparing(self, self._bars.add_task("comparing", total=None, note="") if self._bars else None)
+        return _Comparing(self, self._bars.begin("comparing", None) if self._bars else None)
 
     def expect(self, total: int) -> None:
         """So many bytes are to come."""
@@ -132,7 +112,9 @@ class Transfers:
             self._bars.remove_task(row.bar)
 
     def say(self, line: str, *, even_if_quiet: bool = False) -> None:
-        if even_if_quiet or not self._quiet:
+        if self._bars and sys.stdout.isatty():
+            self._bars.write(line)
+        elif even_if_quiet or not self._quiet:
             click.echo(line)
 
     def note(self, line: str) -> None:
@@ -142,29 +124,30 @@ class Transfers:
     def fail(self, line: str) -> None:
         """What went wrong, which is told in any case."""
         if self._bars:
-            self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._bars.write(line)
         else:
-            _to_error(line)
+            click.echo(line, err=True)
 
     def waiting(self, error: Exception, seconds: float) -> None:
         """A request is to be tried again."""
         now = monotonic()
-        if now - self._warned >= _EVERY or self._warned == self._began:
+        if self._warned is None or now - self._warned >= _EVERY:
             self._warned = now
-            self.fail(f"{error} Trying again in {seconds:.0f} s.")
+            self.note(f"{error} Trying again in {seconds:.0f} s.")
 
     def advance(self, moved: int, spared: int) -> None:
         self.moved += moved
         self.spared += spared
         if self._bars:
-            self._bars.update(self._all, completed=self.moved + self.spared, note=self.split)
+            self._bars.footer = self.split
+            self.show(self._all, self.moved + self.spared)
         elif not self._quiet and monotonic() - self._told >= _EVERY:
             self._told = monotonic()
-            _to_error(self._line())
+            self.note(self._line())
 
-    def show(self, bar: TaskID | None, done: int, note: str) -> None:
+    def show(self, bar: TaskID | None, done: int, hashed: int = 0) -> None:
         if self._bars and bar is not None:
-            self._bars.update(bar, completed=done, note=note)
+            self._bars.update(bar, completed=done, hashed=hashed)
 
     @property
     def split(self) -> str:
@@ -176,26 +159,59 @@ class Transfers:
         return monotonic() - self._began
 
     def _line(self) -> str:
-        done, rate = self.moved + self.spared, (self.moved + self.spared) / self.seconds
+        done = self.moved + self.spared
+        rate = done / self.seconds
         told = f"{size(done)} in {self.seconds:.0f} s, {size(int(rate))}/s; {self.split}"
         if self._total and rate:
             told = f"{done / self._total:.0%} of {size(self._total)}, {(self._total - done) / rate:.0f} s to go; {told}"
         return told
 
 
-def _bars(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=16),
-        _Amount(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}", markup=False),
-        console=console,
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),
-    )
+class _Amount(ProgressColumn):
+    """Bytes, of how many if that is known; before the first one moves, those that were read."""
+
+    def render(self, task: Task) -> Text:
+        hashed: int = task.fields["hashed"]
+        done = f"read {size(hashed)}" if hashed else size(int(task.completed))
+        return Text(done if task.total is None else f"{done} of {size(int(task.total))}")
 
 
-def _to_error(line: str) -> None:
-    click.echo(line, err=True)
+class _Rate(ProgressColumn):
+    """Bytes a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{size(int(task.speed))}/s" if task.speed else "")
+
+
+class _Bars(Progress):
+    """A line for each file, and one below."""
+
+    def __init__(self, console: Console) -> None:
+        self.footer = ""
+        roomy = console.width >= _ROOMY
+        self._wide = 36 if roomy else 20
+        super().__init__(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20 if roomy else 8),
+            _Amount(),
+            _Rate(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.footer)
+
+    def begin(self, name: str, total: int | None) -> TaskID:
+        shown = plain(name)
+        if len(shown) > self._wide:
+            shown = f"…{shown[1 - self._wide :]}"
+        return self.add_task(shown, total=total, hashed=0)
+
+    def write(self, line: str) -> None:
+        """Above the bars."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
