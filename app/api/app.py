@@ -20,6 +20,8 @@ from app.api.methods import Endpoint, by_method
 from app.api.problems import on_error, on_fault, on_http_exception
 from app.api.security import surrounded
 from app.api.service import HERE, Service
+from app.api.tus import Tus, spoken
+from app.api.tus_protocol import ANSWERED as TUS_HEADERS
 from app.api.upload import Upload
 from app.api.uploads import Uploads
 from app.errors import MiniS3Error
@@ -100,6 +102,10 @@ def _upload_routes(parts: Parts, idle_timeout: float) -> list[Route | Mount]:
     def sends(endpoint: Endpoint) -> Endpoint:
         return gate.asks("write", endpoint)
 
+    tus = Tus(parts.uploads, idle_timeout)
+    described = guard("api", tus.describe)
+    begun = spoken({"POST": begins(tus.create), "OPTIONS": described})
+    goes_on = {"HEAD": asks(tus.show), "PATCH": sends(tus.append), "DELETE": asks(tus.terminate), "OPTIONS": described}
     many = {"GET": asks(uploads.list_sessions), "POST": begins(uploads.create)}
     one = {"GET": asks(uploads.show), "DELETE": asks(uploads.abort)}
     return [
@@ -109,6 +115,9 @@ def _upload_routes(parts: Parts, idle_timeout: float) -> list[Route | Mount]:
         Route("/api/uploads/{id}/complete", asks(uploads.complete), methods=["POST"]),
         Route("/api/uploads/{id}", by_method(one), methods=["GET", "DELETE"]),
         Route("/api/uploads", by_method(many), methods=["GET", "POST"]),
+        Route("/api/tus/{id}", spoken(goes_on), methods=[*goes_on, "POST"]),
+        Route("/api/tus", begun, methods=["POST", "OPTIONS"]),
+        Route("/api/tus/", begun, methods=["POST", "OPTIONS"], include_in_schema=False),
     ]
 
 
@@ -119,7 +128,7 @@ def _cors(origins: tuple[str, ...]) -> list[Middleware]:
         Middleware(
             CORSMiddleware,
             allow_origins=list(origins),
-            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["*"],
             expose_headers=[
                 "ETag",
@@ -128,6 +137,7 @@ def _cors(origins: tuple[str, ...]) -> list[Middleware]:
                 "Content-Disposition",
                 "X-Request-Id",
                 "Retry-After",
+                *TUS_HEADERS,
             ],
         )
     ]

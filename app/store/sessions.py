@@ -110,3 +110,7 @@ class SessionStore:
     async def abort(self, session: UploadSession) -> None:
         if not await self._catalog.end_session(session.id):
             raise NoSuchUpload("There is no such upload: it was completed, given up, or it expired.")
+
+    async def forget(self, session: UploadSession) -> None:
+        """Give up a session that is open; of one that is done only the file is left."""
+        await self._catalog.end_session(session.id, await self._stages.ledger.now())

@@ -36,6 +36,9 @@ from app.types import ChunkRef, ContentId, Digest, Entry, File, FileId, PageRef
 
 log = get_logger(__name__)
 
+CONCAT = "upload-concat"
+"""The header of a tus upload that says `partial` where it is to become no file by itself, and so needs no name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -93,7 +96,7 @@ class UploadStore:
 
     async def begin(self, plan: Plan) -> UploadSession:
         """Raises Forbidden where the caller may not write a file of this name, TooLarge."""
-        self._caller.require("write", key=plan.name)
+        self._may_write(plan.name, plan.headers)
         self._check_size(plan.size or 0)
         session = UploadSession(
             new_session_id(),
@@ -113,8 +116,12 @@ class UploadStore:
         session = await self._engine.sessions.find_within(upload, self._engine.expiry)
         if session is None or (session.kind, session.owner) != (kind, self._caller.owner):
             raise _none()
-        self._caller.require("write", key=session.entry.key)
+        self._may_write(session.entry.key, session.entry.headers)
         return session
+
+    def _may_write(self, name: str, headers: Mapping[str, str]) -> None:
+        if headers.get(CONCAT) != "partial":
+            self._caller.require("write", key=name)
 
     async def find_open(self, kind: Kind, upload: str) -> UploadSession:
         """As `find`. Raises NoSuchUpload also for one that is done."""
@@ -138,6 +145,10 @@ class UploadStore:
 
     async def abort(self, session: UploadSession) -> None:
         await self._engine.parts.abort(session)
+
+    async def forget(self, session: UploadSession) -> None:
+        """Also one that is done: the file stays."""
+        await self._engine.parts.forget(session)
 
     # Bytes
 

@@ -16,7 +16,7 @@ from app.metrics import BYTES_IN, BYTES_OUT, note_request
 
 log = get_logger(__name__)
 
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 _LINGER = 10.0
 _LINGER_IDLE = 2.0
