@@ -14,7 +14,7 @@ import click
 
 from app.cli.profiles import Profiles, chosen, usual_path
 from app.cli.text import FAILED_TO_RUN
-from app.client import Client, ConfigError, MiniS3Error, Unauthenticated
+from app.client import Client, ConfigError, FileExists, MiniS3Error, NotRegular, Unauthenticated
 
 T = TypeVar("T")
 
@@ -25,6 +25,12 @@ INTERRUPTED = 130
 
 _COMPLETED = 200
 """Names that are offered to a shell."""
+
+_HINTS: dict[type[MiniS3Error], str] = {
+    Unauthenticated: "`mini-s3 config set` keeps a key, or set MINI_S3_ACCESS_KEY and MINI_S3_SECRET_KEY.",
+    NotRegular: "A folder takes --recursive; pipe anything else into `mini-s3 put -`.",
+    FileExists: "Name another one with -o, or overwrite it with --force.",
+}
 
 Command = Callable[..., None]
 Connect = Callable[..., Client]
@@ -95,11 +101,10 @@ def with_exit_codes(work: Callable[[], None]) -> None:
 
 def told(error: MiniS3Error | OSError) -> str:
     """What went wrong, and what to do."""
-    if isinstance(error, Unauthenticated):
-        return f"{error} `mini-s3 config set` keeps a key, or set MINI_S3_ACCESS_KEY and MINI_S3_SECRET_KEY."
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+    hint = next((hint for kind, hint in _HINTS.items() if isinstance(error, kind)), "")
+    return f"{error} {hint}".rstrip()
 
 
 def run(connect: Connect, work: Callable[[Client], Awaitable[T]], **settings: Any) -> T:

@@ -66,7 +66,8 @@ class Report:
 
     def fail(self, path: Path, error: MiniS3Error | OSError) -> None:
         self.failed += 1
-        self._transfers.fail(f"mini-s3: {path}: {told(error)}")
+        words = told(error)
+        self._transfers.fail(f"mini-s3: {words if words.startswith(str(path)) else f'{path}: {words}'}")
         if self._as_json:
             code = error.code if isinstance(error, MiniS3Error) else "not-readable"
             view = {"path": str(path), "error": {"code": code, "message": told(error)}}

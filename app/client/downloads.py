@@ -171,7 +171,7 @@ def _put_in_place(part: Path, target: Path, *, overwrite: bool) -> None:
 
 def _require_absent(target: Path) -> None:
     if target.exists():
-        raise FileExists(f"{target} is there already. Name another file, or allow it to be overwritten.")
+        raise FileExists(f"{target} is there already.")
 
 
 def _read(descriptor: int, span: Span) -> bytes:

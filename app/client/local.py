@@ -82,7 +82,7 @@ class LocalFile:
 def opened(path: Path) -> Iterator[LocalFile]:
     """Raises NotRegular and OSError."""
     if not stat.S_ISREG(path.stat().st_mode):
-        raise NotRegular(f"{path} is no regular file. A directory takes --recursive; pipe anything else into `put -`.")
+        raise NotRegular(f"{path} is no regular file.")
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield LocalFile(path, descriptor)

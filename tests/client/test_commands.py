@@ -84,7 +84,7 @@ def test_folders(run: Run, prefix: str) -> None:
         written(Path(name), name.encode())
     Path("tree/link").symlink_to("a")
     refused = run("put", "tree", "--prefix", prefix, code=1)
-    assert "A directory takes --recursive" in refused.stderr
+    assert "tree is no regular file. A folder takes --recursive" in refused.stderr
     done = run("put", "-r", "tree", "--prefix", prefix)
     assert "tree/link is left out" in done.stderr
     assert "Stored 3 files, 26 B: sent 26 B" in done.stderr
@@ -109,7 +109,7 @@ def test_folders(run: Run, prefix: str) -> None:
 def test_some_that_can_not_be_stored(run: Run, prefix: str) -> None:
     written(Path("good"), b"good")
     done = run("put", "good", "none", "--prefix", prefix, code=1)
-    assert done.stderr.splitlines()[0] == "mini-s3: none: none: No such file or directory"
+    assert done.stderr.splitlines()[0] == "mini-s3: none: No such file or directory"
     assert "Stored 1 file, 4 B, 1 failed: sent 4 B" in done.stderr
     views = lines_of(run("put", "good", "none", "--prefix", prefix, "--json", "--quiet", code=1))
     assert {view["path"]: view.get("error", {}).get("code") for view in views} == {"good": None, "none": "not-readable"}
@@ -147,7 +147,7 @@ def test_where_a_file_goes(run: Run, prefix: str, name: str, local: str | None) 
     assert Path(local or stored["id"]).read_bytes() == b"x"
     assert "\x1b" not in done.stdout
     assert "\x1b" not in run("ls", "-l", prefix).stdout + run("info", stored["id"]).stdout
-    assert "is there already" in run("get", stored["id"], code=1).stderr
+    assert "is there already. Name another one with -o, or" in run("get", stored["id"], code=1).stderr
     run("get", stored["id"], "--force")
     Path("folder").mkdir()
     run("get", stored["id"], "-o", "folder")

@@ -18,7 +18,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 SHOWN = [
     r"[0-9a-f]{24} 2000000 bytes sent, 0 spared\nbackup\.tar 2000000 20\d\d-.*\n",
     r"b'hello'\nnot-found There is no file with this id\.\n",
-    r"(?s).*backup\.tar is stored\n.*is no regular file.*2000000 bytes were sent\n",
+    r"(?s)(?=.*\bbackup\.tar is stored\n)(?=.*folder is no regular file\.\n).*\n2000000 bytes were sent\n",
 ]
 
 

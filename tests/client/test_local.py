@@ -86,7 +86,7 @@ async def test_a_change_while_it_is_read_is_noticed(scanner: Scanner, tmp_path: 
 async def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path, tmp_path / "fifo", Path("/dev/null")):
-        with pytest.raises(NotRegular, match=r"put -"), opened(path):
+        with pytest.raises(NotRegular, match="no regular file"), opened(path):
             pass
     with pytest.raises(FileNotFoundError), opened(tmp_path / "none"):
         pass
