@@ -11,7 +11,7 @@ ARGS   ?=
 .NOTPARALLEL:
 # Otherwise each of the hundreds of processes that tests start would compile the source anew.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help run demo memory collect micro nodes redundancy metadata listing network scale s3 bench test sanitize check clean
+.PHONY: help run demo memory collect micro nodes redundancy metadata listing network scale s3 negotiated bench test sanitize check clean
 
 # An environment knows the folder that it was made in; a copied one must not be used.
 $(shell for venv in .venv .venv-dev .venv-bench; do \
@@ -33,6 +33,7 @@ help:
 	@echo 'make network  measure what a node that the network cuts off, or slows, costs reads of others; a minute and a half'
 	@echo 'make scale    measure it with one worker beside as many as there are cores; needs 10 GiB for 2 minutes'
 	@echo 'make s3       compare its S3 API with that of SeaweedFS; needs 26 GiB for 5 minutes'
+	@echo 'make negotiated  measure `mini-s3 put` of new, unchanged and changed files beside plain uploads; needs 11 GiB'
 	@echo 'make bench    compare it with SeaweedFS, GridFS and a handler that stores nothing; needs 22 GiB for 6 minutes'
 	@echo 'make clean    remove environments and caches (not your data)'
 	@echo
@@ -75,6 +76,9 @@ scale: .venv/.ready
 
 s3: .venv-bench/.ready
 	@exec .venv-bench/bin/python -m bench.s3 $(ARGS)
+
+negotiated: .venv/.ready
+	@exec .venv/bin/python -m bench.negotiated $(ARGS)
 
 bench: .venv-bench/.ready
 	@exec .venv-bench/bin/python -m bench.compare $(ARGS)

@@ -26,7 +26,7 @@ from app.coord.counts import open_counts
 from app.coord.locks import LocalLocks, Locks
 from app.coord.redis_locks import open_redis_locks
 from app.errors import ConfigError, MiniS3Error
-from app.logs import set_up_logs
+from app.logs import get_logger, set_up_logs
 from app.metrics import forget_dead_workers
 from app.models.buckets import Buckets
 from app.models.catalog import Catalog
@@ -78,6 +78,8 @@ from app.upkeep.schedule import TIMES, Schedule, Wishes, Workers
 from app.upkeep.suspicion import Suspicion
 from app.upkeep.tending import Tending
 
+log = get_logger(__name__)
+
 
 class Assignment(BaseModel):
     """What a worker is told: the settings, and where the databases are, embedded ones included."""
@@ -119,6 +121,7 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Faces]:
             ping_redis = shared.ping
         hasher = Hasher()
         stack.callback(hasher.close)
+        log.info("sha-256 chosen", **hasher.kernel.facts)
         chunks, pages, tallies = Chunks(database), Pages(database), Tallies(database)
         stages = Stages(
             BufferPool(settings.buffer_memory, MOST_BUFFERS),

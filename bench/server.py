@@ -13,7 +13,7 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
-from app.cli.options import FAILED_TO_RUN
+from app.cli.text import FAILED_TO_RUN
 from app.embedded.process import tie_to_parent
 from bench.http import Client
 from bench.workspace import undisturbed

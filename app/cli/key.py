@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import click
 
 from app.api.views import View, instant
-from app.cli.options import WHICH_STORE, as_json_option, configured, say, settings_options
-from app.cli.reports import columns
+from app.cli.options import WHICH_STORE, configured, settings_options
+from app.cli.text import as_json_option, columns, say
 from app.models.keys import KeyEntry, Keys, Permission, Scope
 from app.parts import open_known_database
 from app.settings import Settings

@@ -2,54 +2,60 @@
 
 from __future__ import annotations
 
-import asyncio
 from importlib import import_module
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import click
 
-from app.cli.options import configured, settings_options
-from app.supervisor import supervise
-
 
 class _Commands(click.Group):
-    """Imports the commands that need more than the process that supervises a server only when they are
-    asked for: that stays small."""
+    """Imports a command only when it is asked for: the process that supervises a server stays small, and those that
+    speak to one begin soon."""
 
-    LATE: ClassVar = {
-        "check": "app.cli.upkeep",
-        "gc": "app.cli.upkeep",
-        "key": "app.cli.key",
-        "node": "app.cli.node",
-        "usage": "app.cli.upkeep",
+    OF_FILES: ClassVar = {
+        "put": "app.cli.put:put",
+        "get": "app.cli.get:get",
+        "sync": "app.cli.sync:sync",
+        "ls": "app.cli.files:ls",
+        "info": "app.cli.files:info",
+        "rm": "app.cli.files:rm",
+        "du": "app.cli.du:du",
+        "hash": "app.cli.files:hash_files",
+        "ping": "app.cli.files:ping",
+        "config": "app.cli.config:config",
+    }
+    OF_STORES: ClassVar = {
+        "serve": "app.cli.serve:serve",
+        "key": "app.cli.key:key",
+        "node": "app.cli.node:node",
+        "check": "app.cli.upkeep:check",
+        "gc": "app.cli.upkeep:gc",
+        "usage": "app.cli.upkeep:usage",
     }
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *self.LATE])
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return [*self.OF_FILES, *self.OF_STORES]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in self.LATE:
-            command: click.Command = getattr(import_module(self.LATE[cmd_name]), cmd_name)
-            return command
-        return super().get_command(ctx, cmd_name)
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        place = (self.OF_FILES | self.OF_STORES).get(cmd_name)
+        if place is None:
+            return None
+        module, _, name = place.partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections = (("Files on a server", self.OF_FILES), ("Servers, and the store behind them", self.OF_STORES))
+        for title, names in sections:
+            commands = ((name, self.get_command(ctx, name)) for name in names)
+            with formatter.section(title):
+                formatter.write_dl([(name, found.get_short_help_str(90)) for name, found in commands if found])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="mini-s3")
 def main() -> None:
     """Mini-S3: a streaming, content-addressed, deduplicating object store."""
-
-
-@main.command()
-@settings_options()
-def serve(config: Path | None, **flags: Any) -> None:
-    """Run the server, with embedded MongoDB and Redis unless others are named.
-
-    Each setting may be given as a flag, in a TOML file, or in the environment, in this order of weight.
-    """
-    with configured(config, flags) as settings:
-        asyncio.run(supervise(settings, click.echo))
 
 
 if __name__ == "__main__":

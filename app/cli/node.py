@@ -9,9 +9,10 @@ from typing import Any, BinaryIO, TypeVar
 
 import click
 
-from app.cli.options import WHICH_STORE, as_json_option, configured, say, settings_options
+from app.cli.options import WHICH_STORE, configured, settings_options
 from app.cli.reports import NodeRow, node_lines, node_view
 from app.cli.tending import drain, rebalance
+from app.cli.text import as_json_option, say
 from app.models.nodes import Nodes, Use, Wish
 from app.models.tallies import NodeTally, Tallies
 from app.node_server import serve_node

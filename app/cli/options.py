@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
+from app.cli.text import FAILED_TO_RUN
 from app.errors import MiniS3Error
 from app.logs import set_up_logs
 from app.settings import Settings, load_settings
-
-FAILED_TO_RUN = 2
 
 Command = Callable[..., None]
 
 WHICH_STORE = ("data_dir", "mongo_url", "mongo_database", "nodes", "node_token", "node_ca", "log_level", "log_format")
 """The settings that a command on an existing store takes."""
-
-
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Write the result as JSON")
-
-
-def say(as_json: bool, view: Mapping[str, Any], lines: Sequence[str]) -> None:
-    """Write a result for programs, or for people."""
-    click.echo(json.dumps(view, indent=2) if as_json else "\n".join(lines))
 
 
 def settings_options(*names: str) -> Callable[[Command], Command]:

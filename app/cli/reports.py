@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.api.views import View
+from app.cli.text import columns, size
 from app.models.nodes import NodeEntry
 from app.models.runs import Collected
 from app.models.tallies import NodeTally
@@ -39,17 +40,6 @@ _WORDS = {
     "unnamed-blob": "a blob that no document names",
     "totals": "the statistics differ from the sum of the documents",
 }
-
-
-def size(count: int) -> str:
-    """Bytes in binary units, as `1.5 GiB`."""
-    amount, units = float(count), iter(("KiB", "MiB", "GiB", "TiB"))
-    if amount < 1024:
-        return f"{count} B"
-    unit = ""
-    while amount >= 1024 and unit != "TiB":
-        amount, unit = amount / 1024, next(units)
-    return f"{amount:,.1f} {unit}"
 
 
 def collected_lines(done: Collected, *, dry_run: bool) -> list[str]:
@@ -206,13 +196,3 @@ def node_view(row: NodeRow) -> View:
         "breaker": row.status.health.breaker if row.status.health else None,
         "location": row.entry.location,
     }
-
-
-def columns(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
-    """The cells below each other: the first `left` of each row and the last begin there, the others end there."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    return ["  ".join([*(_padded(row, at, width, left) for at, width in enumerate(widths)), row[-1]]) for row in rows]
-
-
-def _padded(row: Sequence[str], at: int, width: int, left: int) -> str:
-    return row[at].ljust(width) if at < left else row[at].rjust(width)

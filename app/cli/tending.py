@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from app.api.views import task_view
-from app.cli.options import WHICH_STORE, as_json_option, configured, say, settings_options
+from app.cli.options import WHICH_STORE, configured, settings_options
 from app.cli.progress import progress_bar
 from app.cli.reports import task_lines
+from app.cli.text import as_json_option, say
 from app.models.nodes import Nodes, Wish
 from app.models.tasks import Task, Tasks
 from app.parts import Foundation, open_existing

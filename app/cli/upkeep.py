@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from app.api.views import collected_view
-from app.cli.options import WHICH_STORE, as_json_option, configured, say, settings_options
+from app.cli.options import WHICH_STORE, configured, settings_options
 from app.cli.progress import progress_bar
 from app.cli.reports import check_lines, check_view, collected_lines, usage_lines, usage_view
+from app.cli.text import as_json_option, say
 from app.models.runs import Collected, Runs
 from app.parts import open_existing
 from app.settings import Settings

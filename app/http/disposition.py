@@ -28,11 +28,16 @@ def attachment(name: str) -> str:
     """
     if not name:
         return "attachment"
-    name = _HARMFUL.sub("_", name.encode("utf-8", "replace").decode())
-    name = _shorten("_" if name in {".", ".."} else name)
+    name = harmless(name)
     plain = _NOT_PLAIN.sub("_", name)
     value = f'attachment; filename="{plain}"'
     return value if plain == name else f"{value}; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def harmless(name: str) -> str:
+    """The name as one that a file may have in a folder, if it is not empty."""
+    name = _HARMFUL.sub("_", name.encode("utf-8", "replace").decode())
+    return _shorten("_" if name in {".", ".."} else name)
 
 
 def _shorten(name: str) -> str:

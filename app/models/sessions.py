@@ -273,8 +273,9 @@ class UploadSessions:
         query = {"session": upload, "number": {"$gt": 0}}
         return list(map(Part.read, await self._parts.find(query, sort=[("number", -1)], limit=limit)))
 
-    async def bundles(self, upload: SessionId) -> list[Part]:
-        return list(map(Part.read, await self._parts.find({"session": upload, "number": {"$lt": 1}})))
+    async def holding(self, upload: SessionId) -> list[Part]:
+        """All that holds chunks for the session: parts, and bundles."""
+        return list(map(Part.read, await self._parts.find({"session": upload})))
 
     async def small_bundles(self, upload: SessionId, limit: int) -> list[Part]:
         """Up to so many that hold fewer chunks than a page may."""

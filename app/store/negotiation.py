@@ -2,7 +2,7 @@
 
 Nobody learns here what others store, or gets it by its digest. A chunk is known if a file of the caller's own account
 holds it, or the session does. A file is made only of chunks that the session holds: those that were known, and those
-whose bytes came in it.
+whose bytes came in it, one by one or in parts, which are cut at their own steps.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ class Negotiation:
     async def missing(self, session: UploadSession, asked: Sizes, whose: Whose) -> set[Digest]:
         """Those of the chunks that must be sent. The others are held by the session from now on. Raises TooLarge where
         it would hold too many."""
-        bundles = await self._sessions.bundles(session.id)
-        held = await self._held(bundles, asked)
+        parts = await self._sessions.holding(session.id)
+        held = await self._held(parts, asked)
         known = await self._known(asked, held, whose)
-        if sum(bundle.chunks for bundle in bundles) + len(known) > _HELD:
+        if sum(part.chunks for part in parts) + len(known) > _HELD:
             raise TooLarge(
                 f"An upload may hold up to {_HELD} chunks. Complete it, or give it up, and begin another one."
             )
@@ -79,9 +79,9 @@ class Negotiation:
             held |= await self._link(session, refs[at : at + PAGE_CHUNKS])
         return asked.keys() - held
 
-    async def _held(self, bundles: Sequence[Part], asked: Sizes) -> set[Digest]:
-        """Those of the chunks that the bundles hold."""
-        return {ref.digest async for page in self._pages_of(bundles) for ref in page.chunks if _is_asked(ref, asked)}
+    async def _held(self, parts: Sequence[Part], asked: Sizes) -> set[Digest]:
+        """Those of the chunks that the parts and bundles hold."""
+        return {ref.digest async for page in self._pages_of(parts) for ref in page.chunks if _is_asked(ref, asked)}
 
     async def _pages_of(self, parts: Iterable[Part]) -> AsyncIterator[Page]:
         refs = [ref for part in parts for ref in part.pages]
@@ -129,7 +129,7 @@ class Negotiation:
         """Make pages of the listed chunks, in their order. Raises ChunksMissing where the session does not hold all of
         them, of these sizes, or some are damaged; TooLarge. Then what is held is to be given up."""
         held: set[bytes] = set()
-        async for page in self._pages_of(await self._sessions.bundles(session.id)):
+        async for page in self._pages_of(await self._sessions.holding(session.id)):
             held.update(ref.packed for ref in page.chunks)
         missing: dict[Digest, None] = {}
         waiting: list[ChunkRef] = []

@@ -19,7 +19,7 @@ class Hasher:
     """Hashes batches on as many threads as there are cores, and on each in as many lanes as it has."""
 
     def __init__(self) -> None:
-        self._kernel = best_kernel()
+        self.kernel = best_kernel()
         self._cores = os.cpu_count() or 1
         self._threads = ThreadPoolExecutor(self._cores, thread_name_prefix="hash")
 
@@ -31,7 +31,7 @@ class Hasher:
         parts = self._parts(chunks)
         shares = [chunks[part::parts] for part in range(parts)]
         hashed = await asyncio.gather(
-            *(loop.run_in_executor(self._threads, self._kernel.digests, share) for share in shares)
+            *(loop.run_in_executor(self._threads, self.kernel.digests, share) for share in shares)
         )
         digests: list[Digest] = [Digest(b"")] * len(chunks)
         for part, some in enumerate(hashed):
@@ -40,7 +40,7 @@ class Hasher:
 
     def _parts(self, chunks: Sequence[bytes | memoryview]) -> int:
         """Among how many threads to share: lanes that are full come before threads that are busy."""
-        at_once = self._kernel.lanes if self._kernel.fits(chunks) else 1
+        at_once = self.kernel.lanes if self.kernel.fits(chunks) else 1
         return min(self._cores, max(1, -(-len(chunks) // at_once)))
 
     def close(self) -> None:

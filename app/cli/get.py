@@ -1,0 +1,69 @@
+"""`mini-s3 get`: a file of a server, verified, to a local one or to standard output."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import aclosing
+from pathlib import Path
+
+import click
+
+from app.cli.connection import INTERRUPTED, Connect, jobs_option, quiet_option, run, speaks_to_server, stored_names
+from app.cli.files import newest_option
+from app.cli.text import plain, size
+from app.cli.transfers import Transfers
+from app.client import Client, StoredFile
+from app.http.disposition import harmless
+
+WORDS = "received", "there already"
+STANDARD = Path("-")
+
+
+@click.command()
+@click.argument("name_or_id", metavar="ID|NAME", shell_complete=stored_names)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="The file, or the folder, to write to; - is standard output [default: the last part of its name]",
+)
+@click.option("--force", "-f", is_flag=True, help="Overwrite the file that is there")
+@newest_option
+@jobs_option
+@quiet_option
+@speaks_to_server
+def get(connect: Connect, name_or_id: str, output: Path | None, jobs: int, **flags: bool) -> None:
+    """Fetch a file. Each byte is verified.
+
+    It grows in FILE.part, and takes its place when it is whole. After an interruption the same command goes on there.
+    """
+    with Transfers(None, *WORDS, quiet=flags["quiet"]) as transfers:
+
+        async def fetched(client: Client) -> None:
+            file = await client.find(name_or_id, newest=flags["newest"])
+            transfers.expect(file.size)
+            row = transfers.row(file.name, file.size)
+            if output == STANDARD:
+                async with aclosing(client.stream(file, watch=row)) as pieces:
+                    async for piece in pieces:
+                        sys.stdout.buffer.write(piece)
+                sys.stdout.buffer.flush()
+                return
+            target = target_of(file, output)
+            await client.get(file, target, overwrite=flags["force"], watch=row)
+            transfers.end(row)
+            transfers.say(f"{plain(str(target))}  {size(file.size)}: {transfers.split}, in {transfers.seconds:.1f} s")
+
+        try:
+            run(connect, fetched, jobs=jobs, waiting=transfers.waiting)
+        except KeyboardInterrupt:
+            transfers.fail("Interrupted. The same command goes on with what came.")
+            sys.exit(INTERRUPTED)
+
+
+def target_of(file: StoredFile, output: Path | None) -> Path:
+    """Where the file goes: never out of the folder, whatever it is called."""
+    name = harmless(file.name.rpartition("/")[2]) or file.id
+    if output is None:
+        return Path(name)
+    return output / name if output.is_dir() else output
