@@ -17,7 +17,7 @@ from app.models.database import Database, open_database
 from app.models.files import Files
 from app.models.ledger import Hold, Ledger
 from app.models.objects import Objects, Position, Version
-from app.models.sessions import Part, PartSums, UploadSession, UploadSessions, new_session_id
+from app.models.sessions import Part, PartSums, Progress, UploadSession, UploadSessions, new_session_id
 from app.types import ContentId, Entry, File
 from tests.models.builders import file_of, object_of, put_object, recount
 from tests.models.meetings import amidst
@@ -190,8 +190,9 @@ async def test_uploads_end_with_their_bucket(database: Database) -> None:
     assert not await catalog.end_session(upload.id)
     with pytest.raises(NoSuchUpload):
         await catalog.complete(upload, object_of("b", "k"), [])
+    late = Progress(Part(upload.id, 1, 0, PartSums("e"), upload.created_at, ()))
     with pytest.raises(NoSuchUpload):
-        await Ledger(database).commit_part(Hold(), Part(upload.id, 1, 0, PartSums("e"), upload.created_at, ()), [])
+        await Ledger(database).commit_part(Hold(), late, [])
     long_ago = upload.created_at - timedelta(days=9999)
     assert await sessions.stale(long_ago, 9) == [upload.id]
     assert await catalog.end_session(upload.id, long_ago)

@@ -19,7 +19,7 @@ from app.models.ledger import Hold, Ledger
 from app.models.lifecycle import Filter, Rule
 from app.models.objects import Objects, Position, Removed, Version
 from app.models.rounds import Round, Rounds
-from app.models.sessions import Part, PartSums, UploadSession, UploadSessions, new_session_id
+from app.models.sessions import Part, PartSums, Progress, UploadSession, UploadSessions, new_session_id
 from app.types import Entry, PageRef
 from app.upkeep.expirer import Expirer
 from app.upkeep.pace import Pace
@@ -264,7 +264,7 @@ async def test_uploads_are_given_up(database: Database) -> None:
     old, new, other = [await begin(database, *how) for how in (("a/b", ago(4)), ("a/b", ago(1)), ("b", ago(4)))]
     page = page_of(1)
     part = Part(old.id, 1, page.size, PartSums("e"), ago(1), (PageRef(page.id, page.size, 1),))
-    await Ledger(database).commit_part(Hold(), part, [page])
+    await Ledger(database).commit_part(Hold(), Progress(part), [page])
     assert figures(await run(database)) == {"uploads": 1}
     left = await UploadSessions(database).page("b", "", Position(), 9)
     assert [upload.id for upload in left] == [new.id, other.id]
