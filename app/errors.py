@@ -47,8 +47,8 @@ class NotLockable(BadRequest):
 
     code = "not-lockable"
 
-    def __init__(self) -> None:
-        super().__init__("Bucket is missing Object Lock Configuration")
+    def __init__(self, message: str = "Bucket is missing Object Lock Configuration") -> None:
+        super().__init__(message)
 
 
 class NoFilePart(BadRequest):
@@ -116,8 +116,8 @@ class ObjectLocked(Forbidden):
 
     code = "object-locked"
 
-    def __init__(self) -> None:
-        super().__init__("Access Denied because object protected by object lock.")
+    def __init__(self, message: str = "Access Denied because object protected by object lock.") -> None:
+        super().__init__(message)
 
 
 class NotFound(MiniS3Error):

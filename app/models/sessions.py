@@ -72,7 +72,7 @@ class UploadSession:
     size: int | None = None
     offset: int = 0
     gain: Gain = Gain()
-    at: datetime | None = None
+    at: datetime | None = field(default=None, compare=False)
 
     def expires_at(self, expiry: timedelta) -> datetime:
         """When it ends for want of progress, if there is none from now on."""
