@@ -9,6 +9,9 @@ from app.client.link import Body, Link, Request
 from app.client.results import How, Span, StoredFile, Upload
 from app.types import ContentId, Digest
 
+MOST_PARTS = 10_000
+"""The highest number that a part may have."""
+
 
 class Session:
     """All calls may be repeated, and are, while the server is away. They raise MiniS3Error, and NoSuchUpload where
@@ -37,6 +40,11 @@ class Session:
         request = Request.with_json("POST", f"{self._path}/missing", {"chunks": _listed(spans)})
         answer = await self._link.json(request)
         return {Digest(bytes.fromhex(digest)) for digest in answer["missing"]}
+
+    @property
+    def takes_parts(self) -> bool:
+        """Otherwise chunks have to go one by one."""
+        return self._parts < MOST_PARTS
 
     async def send(self, body: Body, size: int) -> None:
         """Send chunks, one after the other, of which only the last may be shorter than where files are cut."""

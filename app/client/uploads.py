@@ -68,8 +68,16 @@ class Negotiation:
     async def _send(self, source: Source, part: Sequence[Span]) -> None:
         async with self._sending:
             size = sum(span.size for span in part)
-            await self._session.send(watched(lambda: source.read(part), self._watch), size)
+            if self._session.takes_parts:
+                await self._session.send(watched(lambda: source.read(part), self._watch), size)
+            else:
+                for span in part:
+                    await self._send_chunk(source, span)
+                self._watch.moved(size)
             self.sent += size
+
+    async def _send_chunk(self, source: Source, span: Span) -> None:
+        await self._session.send_chunk(span, lambda: source.read([span]))
 
     async def complete(self, source: Source | None, spans: Sequence[Span]) -> Any:
         """The server's answer. What it lost since it was offered is sent once more, chunk by chunk, from the source
@@ -82,7 +90,7 @@ class Negotiation:
                 if source is None or not lost:
                     raise
                 for span in lost.values():
-                    await self._session.send_chunk(span, lambda span=span: source.read([span]))  # type: ignore[misc]
+                    await self._send_chunk(source, span)
                     self.sent += span.size
         return await self._session.complete(spans)
 

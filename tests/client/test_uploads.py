@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.client import Client, FileChanged, Outcome, Upload, Wanted, pipes, uploads
+from app.client import Client, FileChanged, Outcome, Upload, Wanted, pipes, sessions, uploads
 from app.client.link import Request
 from app.client.local import Identity, LocalFile
 from app.client.memory import Memory
@@ -132,6 +132,19 @@ async def test_a_list_in_several_batches_and_parts(
     stored = await client.put(path, prefix + "a")
     assert stored.sent == SIZE
     assert await client.get_bytes(stored.file) == content
+
+
+async def test_when_there_are_no_more_parts_chunks_go_one_by_one(
+    middle: Middle, prefix: str, path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_PART", 2 * MIB)
+    monkeypatch.setattr(sessions, "MOST_PARTS", 2)
+    watch = Counting()
+    async with Client(middle.url, ROOT, jobs=1) as client:
+        stored = await client.put(path, prefix + "a", watch=watch)
+        assert stored.sent == watch.totals["moved"] == SIZE
+        assert await client.get_bytes(stored.file) == content
+    assert len([one for one in middle.requests if "/chunks/" in one]) == 3
 
 
 @pytest.mark.parametrize("wrong", [0, 3, 6])
