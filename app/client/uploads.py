@@ -25,8 +25,9 @@ from app.client.watch import Watch, watched
 from app.errors import ChunksMissing, ContentUnknown, DigestMismatch, MiniS3Error, NoSuchUpload, Unavailable
 from app.types import CHUNK_SIZE, Digest
 
-ASKED = 512
-"""Chunks asked for at once: few requests, and the first bytes go out while the rest of the file is read."""
+FIRST, ASKED = 64, 512
+"""Chunks asked for at once, at first and at the most: few requests, and the first bytes go out while the rest of the
+file is read."""
 _PART = 16 << 20
 _PARTS = 1000
 """Bytes of a part at the least, and parts that a file has at the most, about: what is lost when one is broken off,
@@ -169,16 +170,16 @@ class Uploader:
     async def _scanned(self, file: LocalFile, negotiation: Negotiation, watch: Watch) -> list[Span]:
         began = time_ns()
         spans: list[Span] = []
-        offered = 0
+        offered, batch = 0, FIRST
         async with together() as group:
 
             def found(some: Sequence[Span]) -> None:
-                nonlocal offered
+                nonlocal offered, batch
                 spans.extend(some)
                 watch.hashed(sum(span.size for span in some))
-                if len(spans) - offered >= ASKED:
+                if len(spans) - offered >= batch:
                     group.create_task(negotiation.offer(file, spans[offered:]))
-                    offered = len(spans)
+                    offered, batch = len(spans), min(2 * batch, ASKED)
 
             await self._scanner.scan(file, found)
             if self._memory:

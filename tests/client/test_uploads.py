@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.client import Client, FileChanged, Outcome, Upload, Wanted, pipes, sessions, uploads
+from app.client import Client, FileChanged, Outcome, Upload, Wanted, local, pipes, sessions, uploads
 from app.client.link import Request
 from app.client.local import Identity, LocalFile
 from app.client.memory import Memory
@@ -127,7 +127,9 @@ async def test_what_repeats_inside_a_file_is_sent_once(client: Client, prefix: s
 async def test_a_list_in_several_batches_and_parts(
     client: Client, prefix: str, path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(uploads, "FIRST", 1)
     monkeypatch.setattr(uploads, "ASKED", 3)
+    monkeypatch.setattr(local, "_MOST", 1)
     monkeypatch.setattr(uploads, "_PART", 2 * MIB)
     stored = await client.put(path, prefix + "a")
     assert stored.sent == SIZE
