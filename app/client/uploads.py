@@ -22,7 +22,16 @@ from app.client.results import Span, Upload
 from app.client.sessions import Session, uploads_of
 from app.client.tasks import together
 from app.client.watch import Watch, watched
-from app.errors import ChunksMissing, ContentUnknown, DigestMismatch, MiniS3Error, NoSuchUpload, Unavailable
+from app.errors import (
+    ChunksMissing,
+    ContentUnknown,
+    DigestMismatch,
+    MiniS3Error,
+    NoSuchUpload,
+    RateLimited,
+    Unavailable,
+    UploadStalled,
+)
 from app.types import CHUNK_SIZE, Digest
 
 FIRST, ASKED = 64, 512
@@ -123,7 +132,7 @@ class Uploader:
                 session = None
                 continue
             except MiniS3Error as error:
-                if not isinstance(error, Unavailable):
+                if not isinstance(error, Unavailable | UploadStalled | RateLimited):
                     await self._give_up(place, session)
                 raise
             if self._memory:
@@ -146,6 +155,8 @@ class Uploader:
             await session.abort()
 
     async def _into(self, session: Session, file: LocalFile, watch: Watch) -> Upload:
+        if session.done:
+            return uploads_of(await session.complete(()), "chunks", [0])[0]
         path = file.path
         spans = self._memory.recall(path, file.identity) if self._memory else None
         if spans is not None:

@@ -254,6 +254,17 @@ async def test_an_upload_that_can_not_go_on_begins_anew(
     assert await client.get_bytes(stored.file) == content
 
 
+async def test_an_upload_that_was_done_when_its_client_died_is_not_done_twice(
+    client: Client, prefix: str, path: Path, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Memory, "end", lambda *_: None)
+        first = await client.put(path, prefix + "a")
+    assert (await client.put(path, prefix + "a")).file == first.file
+    assert (await client.put(path, prefix + "a")).file != first.file
+    assert len(await client.named(prefix + "a")) == 2
+
+
 async def test_a_connection_that_keeps_breaking(
     middle: Middle, prefix: str, path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
