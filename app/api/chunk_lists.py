@@ -63,7 +63,7 @@ class ChunkLists:
         if not items:
             return []
         if self._count:
-            if not items.startswith(b","):
+            if not items.startswith(b",") or items == b",":
                 _refuse()
             items = items[1:]
         refs = [_ref(item) for item in _parsed(b"[" + items + b"]")]

@@ -94,6 +94,9 @@ def with_exit_codes(work: Callable[[], None]) -> None:
         work()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # Who reads has enough. What is left in the buffer must not fail once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
     except (MiniS3Error, OSError) as error:
         click.echo(f"mini-s3: {told(error)}", err=True)
         sys.exit(FAILED_TO_RUN if isinstance(error, ConfigError) else FAILED)

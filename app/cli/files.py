@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from app.cli.connection import FAILED, Connect, run, speaks_to_server, stored_names, told
-from app.cli.text import as_json_option, plain, say, size
+from app.cli.connection import FAILED, Connect, quiet_option, run, speaks_to_server, stored_names, told
+from app.cli.text import as_json_option, lines_as_json_option, plain, say, size
 from app.client import Client, MiniS3Error, StoredFile, usual_place
 
 newest_option = click.option("--newest", is_flag=True, help="Of several files with the name, take the newest")
@@ -33,7 +33,7 @@ def file_view(file: StoredFile) -> dict[str, Any]:
 @click.argument("prefix", default="")
 @click.option("--long", "-l", "as_long", is_flag=True, help="With ids, sizes and times (UTC)")
 @click.option("--limit", type=click.IntRange(1), help="The newest so many only")
-@click.option("--json", "as_json", is_flag=True, help="Write each file as JSON, in a line")
+@lines_as_json_option
 @speaks_to_server
 def ls(connect: Connect, prefix: str, as_long: bool, limit: int | None, as_json: bool) -> None:
     """List files, newest first: those whose names begin with PREFIX."""
@@ -85,9 +85,10 @@ def info(connect: Connect, name_or_id: str, newest: bool, as_json: bool) -> None
 @click.command()
 @click.argument("names_or_ids", metavar="ID|NAME…", nargs=-1, required=True, shell_complete=stored_names)
 @click.option("--all", "every", is_flag=True, help="All files with the name, where there are several")
-@click.option("--quiet", "-q", is_flag=True, help="Tell of errors only")
+@quiet_option
+@lines_as_json_option
 @speaks_to_server
-def rm(connect: Connect, names_or_ids: tuple[str, ...], every: bool, quiet: bool) -> None:
+def rm(connect: Connect, names_or_ids: tuple[str, ...], every: bool, quiet: bool, as_json: bool) -> None:
     """Delete files.
 
     Exit code 1 if one of them could not be.
@@ -99,7 +100,9 @@ def rm(connect: Connect, names_or_ids: tuple[str, ...], every: bool, quiet: bool
             try:
                 for file in (every and await client.named(one)) or [await client.find(one)]:
                     await client.delete(file.id)
-                    if not quiet:
+                    if as_json:
+                        click.echo(json.dumps({"action": "deleted", **file_view(file)}))
+                    elif not quiet:
                         click.echo(f"{file.id}  {plain(file.name)}  deleted")
             except MiniS3Error as error:
                 failed = True
@@ -111,8 +114,9 @@ def rm(connect: Connect, names_or_ids: tuple[str, ...], every: bool, quiet: bool
 
 @click.command("hash")
 @click.argument("files", metavar="FILE…", nargs=-1, required=True, type=click.Path(path_type=Path))
+@lines_as_json_option
 @speaks_to_server
-def hash_files(connect: Connect, files: tuple[Path, ...]) -> None:
+def hash_files(connect: Connect, files: tuple[Path, ...], as_json: bool) -> None:
     """Compute the content ids of local files.
 
     They are printed as `sha256sum` prints its sums. No server is asked.
@@ -120,7 +124,8 @@ def hash_files(connect: Connect, files: tuple[Path, ...]) -> None:
 
     async def hashed(client: Client) -> None:
         for path in files:
-            click.echo(f"{await client.content_id(path)}  {path}")
+            found = await client.content_id(path)
+            click.echo(json.dumps({"path": str(path), "contentId": found}) if as_json else f"{found}  {path}")
 
     run(connect, hashed, cache=usual_place())
 

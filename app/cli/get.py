@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import aclosing
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import click
 
 from app.cli.connection import INTERRUPTED, Connect, jobs_option, quiet_option, run, speaks_to_server, stored_names
-from app.cli.files import newest_option
-from app.cli.text import plain, size
-from app.cli.transfers import Transfers
+from app.cli.files import file_view, newest_option
+from app.cli.text import as_json_option, plain, size
+from app.cli.transfers import Row, Transfers
 from app.client import Client, StoredFile
 from app.http.disposition import harmless
 
@@ -31,34 +32,46 @@ STANDARD = Path("-")
 @newest_option
 @jobs_option
 @quiet_option
+@as_json_option
 @speaks_to_server
 def get(connect: Connect, name_or_id: str, output: Path | None, jobs: int, **flags: bool) -> None:
     """Fetch a file. Each byte is verified.
 
     It grows in FILE.part, and takes its place when it is whole. After an interruption the same command goes on there.
     """
-    with Transfers(None, *WORDS, quiet=flags["quiet"]) as transfers:
+    streamed = output == STANDARD
+    quiet = flags["quiet"] or (streamed and sys.stdout.isatty())
+    with Transfers(None, *WORDS, quiet=quiet) as transfers:
 
         async def fetched(client: Client) -> None:
             file = await client.find(name_or_id, newest=flags["newest"])
             transfers.expect(file.size)
             row = transfers.row(file.name, file.size)
-            if output == STANDARD:
-                async with aclosing(client.stream(file, watch=row)) as pieces:
-                    async for piece in pieces:
-                        sys.stdout.buffer.write(piece)
-                sys.stdout.buffer.flush()
+            if streamed:
+                await _stream(client, file, row)
                 return
             target = target_of(file, output)
             await client.get(file, target, overwrite=flags["force"], watch=row)
             transfers.end(row)
-            transfers.say(f"{plain(str(target))}  {size(file.size)}: {transfers.split}, in {transfers.seconds:.1f} s")
+            if flags["as_json"]:
+                view = {"path": str(target), **file_view(file), "received": transfers.moved}
+                transfers.say(json.dumps(view), even_if_quiet=True)
+            else:
+                took = f"{transfers.split}, in {transfers.seconds:.1f} s"
+                transfers.say(f"{plain(str(target))}  {size(file.size)}: {took}")
 
         try:
             run(connect, fetched, jobs=jobs, waiting=transfers.waiting)
         except KeyboardInterrupt:
-            transfers.fail("Interrupted. The same command goes on with what came.")
+            transfers.fail("Interrupted." if streamed else "Interrupted. The same command goes on with what came.")
             sys.exit(INTERRUPTED)
+
+
+async def _stream(client: Client, file: StoredFile, row: Row) -> None:
+    async with aclosing(client.stream(file, watch=row)) as pieces:
+        async for piece in pieces:
+            sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()
 
 
 def target_of(file: StoredFile, output: Path | None) -> Path:

@@ -14,7 +14,7 @@ import click
 
 from app.cli.connection import FAILED, INTERRUPTED, Connect, jobs_option, quiet_option, run, speaks_to_server, told
 from app.cli.files import file_view
-from app.cli.text import plain, size
+from app.cli.text import lines_as_json_option, plain, size
 from app.cli.transfers import Row, Transfers
 from app.client import Client, MiniS3Error, Outcome, Upload, Wanted, files_below, prefix_of, usual_place
 from app.client.pipes import pieces_of
@@ -100,7 +100,7 @@ def upload_view(upload: Upload) -> dict[str, Any]:
 @click.option("--no-cache", is_flag=True, help="Read all of each file, and remember nothing of it")
 @jobs_option
 @quiet_option
-@click.option("--json", "as_json", is_flag=True, help="Write what becomes of each file as JSON, in a line")
+@lines_as_json_option
 @speaks_to_server
 def put(connect: Connect, paths: tuple[Path, ...], name: str | None, **options: Any) -> None:
     """Store files. Only what the server does not have is sent.

@@ -13,7 +13,7 @@ import click
 
 from app.cli.connection import FAILED, INTERRUPTED, Connect, jobs_option, quiet_option, run, speaks_to_server
 from app.cli.put import WORDS, Report
-from app.cli.text import plain, size
+from app.cli.text import lines_as_json_option, plain, size
 from app.cli.transfers import Transfers
 from app.client import (
     Client,
@@ -53,7 +53,7 @@ class Choices:
 @click.option("--dry-run", "-n", is_flag=True, help="Only tell what would be done")
 @jobs_option
 @quiet_option
-@click.option("--json", "as_json", is_flag=True, help="Write what becomes of each file as JSON, in a line")
+@lines_as_json_option
 @speaks_to_server
 def sync(connect: Connect, folder: Path, prefix: str | None, **options: Any) -> None:
     """Make files on the server those of a folder.

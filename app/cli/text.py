@@ -13,6 +13,9 @@ FAILED_TO_RUN = 2
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Write the result as JSON")
 
 
+lines_as_json_option = click.option("--json", "as_json", is_flag=True, help="Write each file as JSON, in a line")
+
+
 def say(as_json: bool, view: Mapping[str, Any], lines: Sequence[str]) -> None:
     """Write a result for programs, or for people."""
     click.echo(json.dumps(view, indent=2) if as_json else "\n".join(lines))

@@ -30,6 +30,7 @@ _FIRST_CONTACT = 2.0
 for other work already."""
 _SHORTEST, _LONGEST = 0.1, 5.0
 """Seconds before the second attempt, and at the most before a further one where the server names none."""
+
 Body = Callable[[], AsyncIterator[bytes | memoryview]]
 """Gives the bytes of a body, from their beginning each time."""
 

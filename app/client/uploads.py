@@ -22,11 +22,21 @@ from app.client.results import Span, Upload
 from app.client.sessions import Session, uploads_of
 from app.client.tasks import together
 from app.client.watch import Watch, watched
-from app.errors import ChunksMissing, ContentUnknown, DigestMismatch, MiniS3Error, NoSuchUpload, Unavailable
+from app.errors import (
+    ChunksMissing,
+    ContentUnknown,
+    DigestMismatch,
+    MiniS3Error,
+    NoSuchUpload,
+    RateLimited,
+    Unavailable,
+    UploadStalled,
+)
 from app.types import CHUNK_SIZE, Digest
 
-ASKED = 512
-"""Chunks asked for at once: few requests, and the first bytes go out while the rest of the file is read."""
+FIRST, ASKED = 64, 512
+"""Chunks asked for at once, at first and at the most: few requests, and the first bytes go out while the rest of the
+file is read."""
 _PART = 16 << 20
 _PARTS = 1000
 """Bytes of a part at the least, and parts that a file has at the most, about: what is lost when one is broken off,
@@ -68,8 +78,16 @@ class Negotiation:
     async def _send(self, source: Source, part: Sequence[Span]) -> None:
         async with self._sending:
             size = sum(span.size for span in part)
-            await self._session.send(watched(lambda: source.read(part), self._watch), size)
+            if self._session.takes_parts:
+                await self._session.send(watched(lambda: source.read(part), self._watch), size)
+            else:
+                for span in part:
+                    await self._send_chunk(source, span)
+                self._watch.moved(size)
             self.sent += size
+
+    async def _send_chunk(self, source: Source, span: Span) -> None:
+        await self._session.send_chunk(span, lambda: source.read([span]))
 
     async def complete(self, source: Source | None, spans: Sequence[Span]) -> Any:
         """The server's answer. What it lost since it was offered is sent once more, chunk by chunk, from the source
@@ -82,7 +100,7 @@ class Negotiation:
                 if source is None or not lost:
                     raise
                 for span in lost.values():
-                    await self._session.send_chunk(span, lambda span=span: source.read([span]))  # type: ignore[misc]
+                    await self._send_chunk(source, span)
                     self.sent += span.size
         return await self._session.complete(spans)
 
@@ -114,7 +132,7 @@ class Uploader:
                 session = None
                 continue
             except MiniS3Error as error:
-                if not isinstance(error, Unavailable):
+                if not isinstance(error, Unavailable | UploadStalled | RateLimited):
                     await self._give_up(place, session)
                 raise
             if self._memory:
@@ -137,6 +155,8 @@ class Uploader:
             await session.abort()
 
     async def _into(self, session: Session, file: LocalFile, watch: Watch) -> Upload:
+        if session.done:
+            return uploads_of(await session.complete(()), "chunks", [0])[0]
         path = file.path
         spans = self._memory.recall(path, file.identity) if self._memory else None
         if spans is not None:
@@ -161,16 +181,16 @@ class Uploader:
     async def _scanned(self, file: LocalFile, negotiation: Negotiation, watch: Watch) -> list[Span]:
         began = time_ns()
         spans: list[Span] = []
-        offered = 0
+        offered, batch = 0, FIRST
         async with together() as group:
 
             def found(some: Sequence[Span]) -> None:
-                nonlocal offered
+                nonlocal offered, batch
                 spans.extend(some)
                 watch.hashed(sum(span.size for span in some))
-                if len(spans) - offered >= ASKED:
+                if len(spans) - offered >= batch:
                     group.create_task(negotiation.offer(file, spans[offered:]))
-                    offered = len(spans)
+                    offered, batch = len(spans), min(2 * batch, ASKED)
 
             await self._scanner.scan(file, found)
             if self._memory:

@@ -37,9 +37,8 @@ class Merging:
             chosen = last[:run][::-1]
             await self._merge(chosen, await self._chunks_of(chosen))
 
-    async def bundles(self, bundle: Part) -> None:
-        """After the session got the bundle: merge small ones if there are many."""
-        session = bundle.session
+    async def bundles(self, session: SessionId) -> None:
+        """After the session got another one: merge small ones if there are many."""
         if session in self._at_it or await self._sessions.count_small_bundles(session) < _SMALL:
             return
         self._at_it.add(session)

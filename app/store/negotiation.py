@@ -8,8 +8,9 @@ whose bytes came in it, one by one or in parts, which are cut at their own steps
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from app.errors import ChunksMissing, TooLarge
 from app.models.files import Whose
@@ -36,8 +37,11 @@ _HELD = 2 * MAX_CHUNKS
 _TOLD = 10_000
 """Digests that are named at once."""
 
-_PAGES = 32
-"""Pages read at a time."""
+_AT_ONCE = 32
+"""Pages read, or chunks looked for, at a time."""
+
+_DIGEST = 32
+"""Bytes of a digest, with which a packed entry begins."""
 
 Sizes = Mapping[Digest, int]
 """Of each chunk, its bytes."""
@@ -61,6 +65,8 @@ class Negotiation:
         self._sessions = sessions
         self._pages = pages
         self._holdings = holdings
+        # What is compared may take a hundred MiB.
+        self._comparing = asyncio.Lock()
 
     # What is known
 
@@ -85,8 +91,8 @@ class Negotiation:
 
     async def _pages_of(self, parts: Iterable[Part]) -> AsyncIterator[Page]:
         refs = [ref for part in parts for ref in part.pages]
-        for at in range(0, len(refs), _PAGES):
-            for page in await asyncio.gather(*(self._pages.read(ref.id) for ref in refs[at : at + _PAGES])):
+        for at in range(0, len(refs), _AT_ONCE):
+            for page in await asyncio.gather(*(self._pages.read(ref.id) for ref in refs[at : at + _AT_ONCE])):
                 if page:
                     yield page
 
@@ -100,15 +106,20 @@ class Negotiation:
         ]
         known: set[Digest] = set()
         for probes in _PROBES:
-            step = max(1, len(left) // probes)
-            tried = left[::step][:probes]
-            pages = await asyncio.gather(*(self._holdings.page_with(digest, whose) for digest in tried))
-            known |= {ref.digest for page in pages if page for ref in page.chunks if _is_asked(ref, asked)}
-            known -= held
-            left = [digest for digest in left if digest not in known and digest not in set(tried)]
+            tried = dict.fromkeys(left[:: max(1, len(left) // probes)][:probes])
+            async for page in self._pages_with(list(tried), whose):
+                known |= {ref.digest for ref in page.chunks if _is_asked(ref, asked)}
+            left = [digest for digest in left if digest not in known and digest not in tried]
             if not left:
                 break
-        return known
+        return known - held
+
+    async def _pages_with(self, digests: Sequence[Digest], whose: Whose) -> AsyncIterator[Page]:
+        for at in range(0, len(digests), _AT_ONCE):
+            some = digests[at : at + _AT_ONCE]
+            for page in await asyncio.gather(*(self._holdings.page_with(digest, whose) for digest in some)):
+                if page:
+                    yield page
 
     async def _link(self, session: UploadSession, refs: Sequence[ChunkRef]) -> set[Digest]:
         """Let the session hold those of the chunks that still can be; which these are."""
@@ -128,44 +139,42 @@ class Negotiation:
     async def draw(self, session: UploadSession, lists: AsyncIterator[Sequence[ChunkRef]], drawn: Drawn) -> None:
         """Make pages of the listed chunks, in their order. Raises ChunksMissing where the session does not hold all of
         them, of these sizes, or some are damaged; TooLarge. Then what is held is to be given up."""
-        held: set[bytes] = set()
-        async for page in self._pages_of(await self._sessions.holding(session.id)):
-            held.update(ref.packed for ref in page.chunks)
-        missing: dict[Digest, None] = {}
-        waiting: list[ChunkRef] = []
-        count = 0
+        packed = bytearray()
         async for refs in lists:
-            count += len(refs)
-            if count > MAX_CHUNKS:
+            packed += b"".join(ref.packed for ref in refs)
+            if len(packed) > MAX_CHUNKS * Page.ENTRY:
                 raise TooLarge(f"A list may have up to {MAX_CHUNKS} chunks. Upload the file in parts.")
-            missing |= {ref.digest: None for ref in refs if ref.packed not in held}
-            waiting += refs
-            while len(waiting) > PAGE_CHUNKS:
-                page, waiting = Page.of(waiting[:PAGE_CHUNKS]), waiting[PAGE_CHUNKS:]
-                _note(page, drawn)
-                if not missing:
-                    missing |= await self._hold(page, drawn)
-            if len(missing) >= _TOLD:
-                break
-        if missing:
-            raise ChunksMissing(list(missing)[:_TOLD])
-        if waiting:
-            drawn.tails.append(Page.of(waiting))
-            _note(drawn.tails[0], drawn)
+        async with self._comparing:
+            await self._compare(session, packed)
+        for at in range(0, len(packed), PAGE_CHUNKS * Page.ENTRY):
+            entries = bytes(packed[at : at + PAGE_CHUNKS * Page.ENTRY])
+            page = Page.of([ChunkRef(digest, size) for digest, size in Page.entries(entries)])
+            if at + len(entries) < len(packed):
+                await self._hold(page, drawn)
+            else:
+                drawn.tails.append(page)
+            drawn.pages.append(PageRef(page.id, page.size, len(page.chunks)))
+            for chunk in page.chunks:
+                drawn.content.add(chunk.digest)
 
-    async def _hold(self, page: Page, drawn: Drawn) -> dict[Digest, None]:
-        """Hold a page; or, in the order of the list, the chunks that it can't be made of."""
+    async def _compare(self, session: UploadSession, packed: bytearray) -> None:
+        """Raises ChunksMissing where the session does not hold all of these entries."""
+        lacking = await asyncio.to_thread(lambda: set(_entries(packed)))
+        async for page in self._pages_of(await self._sessions.holding(session.id)):
+            lacking.difference_update(ref.packed for ref in page.chunks)
+        if lacking:
+            first = dict.fromkeys(entry for entry in _entries(packed) if entry in lacking)
+            raise ChunksMissing([entry[:_DIGEST] for entry in islice(first, _TOLD)])
+
+    async def _hold(self, page: Page, drawn: Drawn) -> None:
         try:
             await self._stages.ledger.hold_page(drawn.hold, page)
         except ChunksNotLive as gone:
-            return {ref.digest: None for ref in page.chunks if ref.digest in gone.digests}
-        return {}
+            raise ChunksMissing(sorted(gone.digests)) from gone
 
 
-def _note(page: Page, drawn: Drawn) -> None:
-    drawn.pages.append(PageRef(page.id, page.size, len(page.chunks)))
-    for chunk in page.chunks:
-        drawn.content.add(chunk.digest)
+def _entries(packed: bytearray) -> Iterator[bytes]:
+    return (bytes(packed[at : at + Page.ENTRY]) for at in range(0, len(packed), Page.ENTRY))
 
 
 def _is_asked(ref: ChunkRef, asked: Sizes) -> bool:

@@ -36,6 +36,9 @@ from app.types import ChunkRef, ContentId, Digest, Entry, File, FileId, PageRef
 
 log = get_logger(__name__)
 
+_TRIES = 3
+"""Times that a file is made of parts some of which are replaced meanwhile."""
+
 CONCAT = "upload-concat"
 """The header of a tus upload that says `partial` where it is to become no file by itself, and so needs no name."""
 
@@ -164,8 +167,8 @@ class UploadStore:
             await ingest.begin_file(session.entry.key, session.content_type)
             yield ingest
             await ingest.end_file()
-            bundle = await ingest.commit_bundle(session)
-        await self._engine.merging.bundles(bundle)
+            await ingest.commit_bundle(session)
+        await self._engine.merging.bundles(session.id)
 
     @asynccontextmanager
     async def append(
@@ -185,7 +188,9 @@ class UploadStore:
         """As `Negotiation.missing`: known are chunks of the account's files with names that the caller's key covers."""
         prefixes = self._caller.prefixes_in("")
         whose = Whose(self._caller.owner, prefixes, native=bool(self._caller.scopes))
-        return await self._engine.negotiation.missing(session, asked, whose)
+        missing = await self._engine.negotiation.missing(session, asked, whose)
+        await self._engine.merging.bundles(session.id)
+        return missing
 
     # Files
 
@@ -194,15 +199,29 @@ class UploadStore:
         TooLarge."""
 
         async def work() -> File:
-            parts = await self.parts(session)
-            if numbers is not None:
-                parts = _chosen(parts, numbers)
-            elif not parts and session.size != 0:
-                raise InvalidPart("No part was uploaded. An empty file is announced with the size 0.")
-            self._check_made(session, sum(part.size for part in parts))
-            return await self._engine.parts.complete(session, parts, None)
+            tries = _TRIES
+            while True:
+                parts = self._chosen(session, await self.parts(session), numbers)
+                try:
+                    return await self._engine.parts.complete(session, parts, None)
+                except InvalidPart:
+                    # Parts may be replaced, or merged, at any time.
+                    tries -= 1
+                    if not tries:
+                        raise
 
         return await self._made_by(session, work)
+
+    def _chosen(self, session: UploadSession, parts: Sequence[Part], numbers: Sequence[int] | None) -> Sequence[Part]:
+        if numbers is not None:
+            by_number = {part.number: part for part in parts}
+            if absent := [number for number in numbers if number not in by_number]:
+                raise InvalidPart(f"Part {absent[0]} was not uploaded.")
+            parts = [by_number[number] for number in numbers]
+        elif not parts and session.size != 0:
+            raise InvalidPart("No part was uploaded. An empty file is announced with the size 0.")
+        self._check_made(session, sum(part.size for part in parts))
+        return parts
 
     async def complete_listed(self, session: UploadSession, lists: AsyncIterator[Sequence[ChunkRef]]) -> Made:
         """Make the file of these chunks. Raises ChunksMissing where the session does not hold all of them, of these
@@ -297,13 +316,6 @@ class UploadStore:
     def _check_size(self, size: int) -> None:
         if size > self.max_size:
             raise TooLarge(f"The file is larger than the {self.max_size} bytes allowed here.")
-
-
-def _chosen(parts: Sequence[Part], numbers: Sequence[int]) -> list[Part]:
-    by_number = {part.number: part for part in parts}
-    if absent := [number for number in numbers if number not in by_number]:
-        raise InvalidPart(f"Part {absent[0]} was not uploaded.")
-    return [by_number[number] for number in numbers]
 
 
 def _unknown() -> ContentUnknown:

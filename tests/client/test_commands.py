@@ -75,7 +75,14 @@ def test_a_file_from_put_to_rm(run: Run, prefix: str) -> None:
     assert "got.bin  2.0 MiB: received 2.0 MiB" in run("get", prefix + "b.bin", "-o", "got.bin").stdout
     assert Path("got.bin").read_bytes() == content
     assert run("get", stored["id"], "-o", "-").stdout_bytes == content
-    assert "deleted" in run("rm", stored["id"], prefix + "b.bin").stdout
+    got = json.loads(run("get", stored["id"], "-o", "json.bin", "--json").stdout)
+    assert (got["path"], got["id"], got["received"]) == ("json.bin", stored["id"], len(content))
+    assert lines_of(run("hash", "a.bin", "json.bin", "--json")) == [
+        {"path": path, "contentId": stored["contentId"]} for path in ("a.bin", "json.bin")
+    ]
+    assert "deleted" in run("rm", stored["id"]).stdout
+    (gone,) = lines_of(run("rm", prefix + "b.bin", "--json"))
+    assert (gone["action"], gone["name"]) == ("deleted", prefix + "b.bin")
     assert run("ls", prefix).stdout == ""
 
 

@@ -131,6 +131,11 @@ def test_in_a_pipe_there_are_plain_lines(store_server: Server, prefix: str, tmp_
         ["/bin/sh", "-c", back], env=environment(tmp_path, store_server.url), capture_output=True, check=True
     )
     assert out.stdout == content
+    enough = f"{' '.join(COMMAND)} get {view['id']} -o - | head -c 10"
+    cut = subprocess.run(
+        ["/bin/sh", "-c", enough], env=environment(tmp_path, store_server.url), capture_output=True, check=True
+    )
+    assert (cut.stdout, cut.stderr) == (made.read_bytes()[:10], b"")
     assert b"\x1b" not in done.stdout + done.stderr + out.stderr
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.client import Client, FileChanged, Outcome, Upload, Wanted, pipes, uploads
+from app.client import Client, FileChanged, Outcome, Upload, Wanted, local, pipes, sessions, uploads
 from app.client.link import Request
 from app.client.local import Identity, LocalFile
 from app.client.memory import Memory
@@ -127,11 +127,26 @@ async def test_what_repeats_inside_a_file_is_sent_once(client: Client, prefix: s
 async def test_a_list_in_several_batches_and_parts(
     client: Client, prefix: str, path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(uploads, "FIRST", 1)
     monkeypatch.setattr(uploads, "ASKED", 3)
+    monkeypatch.setattr(local, "_MOST", 1)
     monkeypatch.setattr(uploads, "_PART", 2 * MIB)
     stored = await client.put(path, prefix + "a")
     assert stored.sent == SIZE
     assert await client.get_bytes(stored.file) == content
+
+
+async def test_when_there_are_no_more_parts_chunks_go_one_by_one(
+    middle: Middle, prefix: str, path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_PART", 2 * MIB)
+    monkeypatch.setattr(sessions, "MOST_PARTS", 2)
+    watch = Counting()
+    async with Client(middle.url, ROOT, jobs=1) as client:
+        stored = await client.put(path, prefix + "a", watch=watch)
+        assert stored.sent == watch.totals["moved"] == SIZE
+        assert await client.get_bytes(stored.file) == content
+    assert len([one for one in middle.requests if "/chunks/" in one]) == 3
 
 
 @pytest.mark.parametrize("wrong", [0, 3, 6])
@@ -237,6 +252,17 @@ async def test_an_upload_that_can_not_go_on_begins_anew(
         written(path, content)
     stored = await client.put(path, prefix + "a")
     assert await client.get_bytes(stored.file) == content
+
+
+async def test_an_upload_that_was_done_when_its_client_died_is_not_done_twice(
+    client: Client, prefix: str, path: Path, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Memory, "end", lambda *_: None)
+        first = await client.put(path, prefix + "a")
+    assert (await client.put(path, prefix + "a")).file == first.file
+    assert (await client.put(path, prefix + "a")).file != first.file
+    assert len(await client.named(prefix + "a")) == 2
 
 
 async def test_a_connection_that_keeps_breaking(

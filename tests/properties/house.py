@@ -67,7 +67,7 @@ class House:
     async def open(self) -> None:
         self._stack = AsyncExitStack()
         faces = await self._stack.enter_async_context(open_parts(self._assignment))
-        self.store, self.s3 = faces.api.store, faces.s3
+        self.store, self.s3, self.uploads = faces.api.store, faces.s3, faces.api.uploads
         self.stages = self.store._stages
         self.database = self.stages.ledger._database
 
