@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from contextlib import suppress
 
@@ -95,14 +94,15 @@ async def batches(pieces: AsyncIterable[bytes]) -> AsyncGenerator[memoryview, No
 
 async def pieces_of(descriptor: int) -> AsyncGenerator[bytes, None]:
     """What can be read from there: a pipe, a terminal, or a file."""
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+    readable = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_reader(descriptor, readable.set)
+    except PermissionError:  # A file, or /dev/null, which nobody has to wait for.
         while piece := await in_thread(os.read, descriptor, _PIECE):
             yield piece
         return
     # No thread waits in a read, which nothing could end.
-    readable = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(descriptor, readable.set)
     try:
         while True:
             await readable.wait()

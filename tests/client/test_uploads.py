@@ -342,18 +342,19 @@ async def test_a_pipe_that_fails_stores_nothing(client: Client, prefix: str) -> 
     assert not await client.named(prefix + "a")
 
 
-async def test_what_a_descriptor_gives(tmp_path: Path) -> None:
-    for kind in ("pipe", "file"):
-        content = os.urandom(3 * MIB)
-        if kind == "pipe":
-            ours, theirs = os.pipe()
-            writing = asyncio.get_running_loop().run_in_executor(None, _write_all, theirs, content)
-        else:
-            ours = os.open(written(tmp_path / "file", content), os.O_RDONLY)
-        assert b"".join([piece async for piece in pipes.pieces_of(ours)]) == content
-        if kind == "pipe":
-            await writing
-        os.close(ours)
+@pytest.mark.parametrize("kind", ["pipe", "file", "nothing"])
+async def test_what_a_descriptor_gives(tmp_path: Path, kind: str) -> None:
+    content = b"" if kind == "nothing" else os.urandom(3 * MIB)
+    writing: asyncio.Future[None] | None = None
+    if kind == "pipe":
+        descriptor, theirs = os.pipe()
+        writing = asyncio.get_running_loop().run_in_executor(None, _write_all, theirs, content)
+    else:
+        descriptor = os.open(written(tmp_path / "file", content) if content else "/dev/null", os.O_RDONLY)
+    assert b"".join([piece async for piece in pipes.pieces_of(descriptor)]) == content
+    if writing:
+        await writing
+    os.close(descriptor)
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
