@@ -93,23 +93,22 @@ async def batches(pieces: AsyncIterable[bytes]) -> AsyncGenerator[memoryview, No
 
 
 async def pieces_of(descriptor: int) -> AsyncGenerator[bytes, None]:
-    """What can be read from there: a pipe, a terminal, or a file."""
-    readable = asyncio.Event()
+    """What can be read from there: a pipe, a terminal, or a file. No thread waits in a read, which nothing could end."""
+    while piece := await _read(descriptor):
+        yield piece
+
+
+async def _read(descriptor: int) -> bytes:
+    """The next bytes, none at the end."""
     loop = asyncio.get_running_loop()
+    readable = loop.create_future()
     try:
-        loop.add_reader(descriptor, readable.set)
+        # For this one read alone: a word that came late would have the next one wait, and everything with it.
+        loop.add_reader(descriptor, lambda: readable.done() or readable.set_result(None))
     except PermissionError:  # A file, or /dev/null, which nobody has to wait for.
-        while piece := await in_thread(os.read, descriptor, _PIECE):
-            yield piece
-        return
-    # No thread waits in a read, which nothing could end.
+        return await in_thread(os.read, descriptor, _PIECE)
     try:
-        while True:
-            await readable.wait()
-            readable.clear()
-            piece = os.read(descriptor, _PIECE)
-            if not piece:
-                return
-            yield piece
+        await readable
     finally:
         loop.remove_reader(descriptor)
+    return os.read(descriptor, _PIECE)

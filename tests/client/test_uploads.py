@@ -20,6 +20,7 @@ from app.client.results import Span
 from app.types import Digest
 from tests.client.tools import MIB, Counting, Middle, digests_of, written
 from tests.s3.conftest import ROOT
+from tests.streams.tools import turns
 from tests.support import Server
 
 pytestmark = pytest.mark.anyio
@@ -355,6 +356,25 @@ async def test_what_a_descriptor_gives(tmp_path: Path, kind: str) -> None:
     if writing:
         await writing
     os.close(descriptor)
+
+
+@pytest.mark.timeout(20)
+async def test_a_pipe_is_read_only_when_it_has_something() -> None:
+    """Nothing else would go on meanwhile."""
+    ours, theirs = os.pipe()
+    pieces = pipes.pieces_of(ours)
+    for number in range(100):
+        os.write(theirs, b"first")
+        following = asyncio.ensure_future(anext(pieces))
+        await turns(number % 5)
+        assert await following == b"first"
+        following = asyncio.ensure_future(anext(pieces))
+        await turns(5)
+        os.write(theirs, b"second")
+        assert await following == b"second"
+    await pieces.aclose()
+    os.close(ours)
+    os.close(theirs)
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
