@@ -93,7 +93,7 @@ async def batches(pieces: AsyncIterable[bytes]) -> AsyncGenerator[memoryview, No
 
 
 async def pieces_of(descriptor: int) -> AsyncGenerator[bytes, None]:
-    """What can be read from there: a pipe, a terminal, or a file. No thread waits in a read, which nothing could end."""
+    """What is read from there: a pipe, a terminal, or a file. No thread waits in a read, which nothing would end."""
     while piece := await _read(descriptor):
         yield piece
 
@@ -102,9 +102,14 @@ async def _read(descriptor: int) -> bytes:
     """The next bytes, none at the end."""
     loop = asyncio.get_running_loop()
     readable = loop.create_future()
+
+    def note() -> None:
+        if not readable.done():
+            readable.set_result(None)
+
     try:
         # For this one read alone: a word that came late would have the next one wait, and everything with it.
-        loop.add_reader(descriptor, lambda: readable.done() or readable.set_result(None))
+        loop.add_reader(descriptor, note)
     except PermissionError:  # A file, or /dev/null, which nobody has to wait for.
         return await in_thread(os.read, descriptor, _PIECE)
     try:
