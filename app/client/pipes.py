@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from contextlib import suppress
 
@@ -94,22 +93,27 @@ async def batches(pieces: AsyncIterable[bytes]) -> AsyncGenerator[memoryview, No
 
 
 async def pieces_of(descriptor: int) -> AsyncGenerator[bytes, None]:
-    """What can be read from there: a pipe, a terminal, or a file."""
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        while piece := await in_thread(os.read, descriptor, _PIECE):
-            yield piece
-        return
-    # No thread waits in a read, which nothing could end.
-    readable = asyncio.Event()
+    """What is read from there: a pipe, a terminal, or a file. No thread waits in a read, which nothing would end."""
+    while piece := await _read(descriptor):
+        yield piece
+
+
+async def _read(descriptor: int) -> bytes:
+    """The next bytes, none at the end."""
     loop = asyncio.get_running_loop()
-    loop.add_reader(descriptor, readable.set)
+    readable = loop.create_future()
+
+    def note() -> None:
+        if not readable.done():
+            readable.set_result(None)
+
     try:
-        while True:
-            await readable.wait()
-            readable.clear()
-            piece = os.read(descriptor, _PIECE)
-            if not piece:
-                return
-            yield piece
+        # For this one read alone: a word that came late would have the next one wait, and everything with it.
+        loop.add_reader(descriptor, note)
+    except PermissionError:  # A file, or /dev/null, which nobody has to wait for.
+        return await in_thread(os.read, descriptor, _PIECE)
+    try:
+        await readable
     finally:
         loop.remove_reader(descriptor)
+    return os.read(descriptor, _PIECE)

@@ -20,6 +20,7 @@ from app.client.results import Span
 from app.types import Digest
 from tests.client.tools import MIB, Counting, Middle, digests_of, written
 from tests.s3.conftest import ROOT
+from tests.streams.tools import turns
 from tests.support import Server
 
 pytestmark = pytest.mark.anyio
@@ -342,18 +343,38 @@ async def test_a_pipe_that_fails_stores_nothing(client: Client, prefix: str) -> 
     assert not await client.named(prefix + "a")
 
 
-async def test_what_a_descriptor_gives(tmp_path: Path) -> None:
-    for kind in ("pipe", "file"):
-        content = os.urandom(3 * MIB)
-        if kind == "pipe":
-            ours, theirs = os.pipe()
-            writing = asyncio.get_running_loop().run_in_executor(None, _write_all, theirs, content)
-        else:
-            ours = os.open(written(tmp_path / "file", content), os.O_RDONLY)
-        assert b"".join([piece async for piece in pipes.pieces_of(ours)]) == content
-        if kind == "pipe":
-            await writing
-        os.close(ours)
+@pytest.mark.parametrize("kind", ["pipe", "file", "nothing"])
+async def test_what_a_descriptor_gives(tmp_path: Path, kind: str) -> None:
+    content = b"" if kind == "nothing" else os.urandom(3 * MIB)
+    writing: asyncio.Future[None] | None = None
+    if kind == "pipe":
+        descriptor, theirs = os.pipe()
+        writing = asyncio.get_running_loop().run_in_executor(None, _write_all, theirs, content)
+    else:
+        descriptor = os.open(written(tmp_path / "file", content) if content else "/dev/null", os.O_RDONLY)
+    assert b"".join([piece async for piece in pipes.pieces_of(descriptor)]) == content
+    if writing:
+        await writing
+    os.close(descriptor)
+
+
+@pytest.mark.timeout(20)
+async def test_a_pipe_is_read_only_when_it_has_something() -> None:
+    """Nothing else would go on meanwhile."""
+    ours, theirs = os.pipe()
+    pieces = pipes.pieces_of(ours)
+    for number in range(100):
+        os.write(theirs, b"first")
+        following = asyncio.ensure_future(anext(pieces))
+        await turns(number % 5)
+        assert await following == b"first"
+        following = asyncio.ensure_future(anext(pieces))
+        await turns(5)
+        os.write(theirs, b"second")
+        assert await following == b"second"
+    await pieces.aclose()
+    os.close(ours)
+    os.close(theirs)
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

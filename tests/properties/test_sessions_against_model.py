@@ -56,7 +56,8 @@ bodies = st.lists(chunks, min_size=1, max_size=5).map(b"".join)
 
 @dataclass
 class Upload:
-    """An upload session as the model knows it: its parts, or what was appended, and the chunks that it holds."""
+    """An upload session as the model knows it: its parts, or what was appended, and the chunks that it holds beside
+    those of its parts."""
 
     owner: str
     session: UploadSession
@@ -67,6 +68,11 @@ class Upload:
     @property
     def size(self) -> int:
         return sum(map(len, self.appended))
+
+    @property
+    def chunks(self) -> dict[Digest, bytes]:
+        """All that it holds."""
+        return self.held | {digest_of(chunk): chunk for body in self.parts.values() for chunk in cut(body)}
 
 
 @dataclass(frozen=True)
@@ -248,13 +254,16 @@ class SessionMachine(RuleBasedStateMachine):
         """What is known is exactly what the session holds, or files of the account; of another size it is not."""
         upload = await self._any(data, "file")
         theirs = [kept for kept in self._files.values() if kept.owner == upload.owner]
-        known = {digest_of(chunk): chunk for kept in theirs for chunk in kept.cuts} | upload.held
+        stored = {digest_of(chunk): chunk for kept in theirs for chunk in kept.cuts}
+        known, before = stored | upload.chunks, upload.chunks
         missing = await self._seen(upload.owner).missing(
             upload.session, {digest_of(chunk): len(chunk) + lie for chunk, lie in asked.items()}
         )
         expected = {digest_of(chunk) for chunk, lie in asked.items() if lie or digest_of(chunk) not in known}
         assert missing == expected
-        upload.held |= {digest_of(chunk): chunk for chunk in asked if digest_of(chunk) not in missing}
+        upload.held |= {
+            digest: known[digest] for digest in map(digest_of, asked) if digest not in missing | set(before)
+        }
 
     @rule(data=st.data(), sent=runs, others=runs, lie=st.sampled_from([0, 0, -1, 1]))
     @awaited
@@ -264,14 +273,14 @@ class SessionMachine(RuleBasedStateMachine):
         for chunk in set(sent):
             await self._send_chunk(upload, chunk, chunk)
             upload.held[digest_of(chunk)] = chunk
-        ours = sorted(upload.held.values())
+        ours = sorted(upload.chunks.values())
         listed = data.draw(st.lists(st.sampled_from(ours), max_size=3 * PAGE)) if ours else []
         if data.draw(st.booleans()):
             listed += others
         refs = [ChunkRef(digest_of(chunk), len(chunk)) for chunk in listed]
         if lie and refs:
             refs[-1] = ChunkRef(refs[-1].digest, refs[-1].size + lie)
-        true = {ChunkRef(digest, len(chunk)) for digest, chunk in upload.held.items()}
+        true = {ChunkRef(digest, len(chunk)) for digest, chunk in upload.chunks.items()}
         lacking = {ref.digest for ref in refs if ref not in true}
 
         async def lists() -> AsyncIterator[Sequence[ChunkRef]]:
