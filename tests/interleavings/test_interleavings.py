@@ -25,7 +25,7 @@ from tests.interleavings.mutants import MUTANTS
 from tests.interleavings.scheduler import Scheduler
 from tests.support import Databases
 
-RUNS = 150
+RUNS = 100
 
 EFFORT = settings(
     max_examples=RUNS,
