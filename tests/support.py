@@ -26,6 +26,9 @@ from app.store.credentials import completed
 
 PATIENCE = 30.0
 
+EFFORT = int(os.environ.get("MINI_S3_TEST_EFFORT", "1"))
+"""Times as many programs as usual that long random searches try."""
+
 
 def eventually(condition: Callable[[], Any], patience: float = PATIENCE) -> Any:
     """Poll until `condition` gives something true, and return that."""
