@@ -109,7 +109,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def at_work(load: Load) -> Iterator[None]:
     over = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        working = pool.submit(load.run_while, lambda: not over.is_set(), 2)
+        working = pool.submit(load.run_while, lambda: not over.is_set(), 4)
         try:
             yield
         finally:

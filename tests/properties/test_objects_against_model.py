@@ -462,7 +462,7 @@ def test_any_program_of_calls_is_answered_as_by_lists_of_versions(
 ) -> None:
     shrink(monkeypatch)
     effort = settings(
-        max_examples=12 * EFFORT,
+        max_examples=30 * EFFORT,
         stateful_step_count=40,
         deadline=None,
         database=None,

@@ -280,7 +280,7 @@ def test_any_program_of_calls_is_answered_as_by_a_dict(
     """In parts, so that several processes share them."""
     shrink(monkeypatch)
     effort = settings(
-        max_examples=6 * EFFORT,
+        max_examples=10 * EFFORT,
         derandomize=False,
         stateful_step_count=40,
         deadline=None,
