@@ -122,7 +122,7 @@ class Server:
     def events(self, name: str) -> list[dict[str, Any]]:
         """What the server logged under this name so far."""
         whole = self.log_text().rpartition("\n")[0]
-        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+        lines = [json.loads(line) for line in whole.split("\n") if line.startswith("{")]
         return [line for line in lines if line["event"] == name]
 
     def upload(self, content: bytes, name: str = "a.bin", content_type: str = "application/octet-stream") -> Any:

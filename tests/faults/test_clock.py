@@ -132,7 +132,7 @@ def test_a_gateway_whose_clock_is_off_works_beside_one_whose_is_right(
     right = start_beside(start_server, wrong, tmp_path / "right")
     contents: dict[str, bytes] = {}
     for first, second in [(wrong, right), (right, wrong)]:
-        content = os.urandom(3 * MIB + 1)
+        content = os.urandom(3 * MIB + 100)
         upload, again = first.upload(content), second.upload(content)
         assert (upload["chunks"]["new"], again["chunks"]["new"]) == (4, 0)
         contents |= {upload["fileId"]: content, again["fileId"]: content}
