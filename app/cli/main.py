@@ -50,7 +50,3 @@ def serve(config: Path | None, **flags: Any) -> None:
     """
     with configured(config, flags) as settings:
         asyncio.run(supervise(settings, click.echo))
-
-
-if __name__ == "__main__":
-    main()

@@ -53,7 +53,7 @@ SECURITY = {
 @contextmanager
 def own_server(databases: Databases, factory: pytest.TempPathFactory, **settings: Any) -> Iterator[Server]:
     """A server with settings of its own for a whole module, on the shared databases."""
-    with databases.fresh() as name:
+    with databases.empty() as name:
         server = Server(factory.mktemp("server"), **(databases.flags(name) | settings))
         try:
             yield server
