@@ -11,7 +11,7 @@ ARGS   ?=
 .NOTPARALLEL:
 # Otherwise each of the hundreds of processes that tests start would compile the source anew.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help run demo memory collect micro nodes redundancy metadata listing network scale s3 negotiated bench test sanitize check clean
+.PHONY: help run demo memory collect micro nodes redundancy metadata listing network scale s3 negotiated bench test search sanitize check clean
 
 # An environment knows the folder that it was made in; a copied one must not be used.
 $(shell for venv in .venv .venv-dev .venv-bench; do \
@@ -21,6 +21,7 @@ help:
 	@echo 'make run      start the server at http://127.0.0.1:3000, data in ./mini-s3-data (Ctrl-C stops it)'
 	@echo 'make demo     show it at work on 1 GiB of real binaries; needs 3.5 GiB of disk for a minute'
 	@echo 'make test     run all tests'
+	@echo 'make search   let the long random searches among the tests try ten times as much; an hour'
 	@echo 'make check    lint, format, types, import contracts'
 	@echo 'make sanitize test the C extension with address and undefined behaviour sanitizers'
 	@echo 'make memory   measure its peak memory: one upload of 10 GiB, then 50 of 100 MiB at once'
@@ -85,6 +86,9 @@ bench: .venv-bench/.ready
 
 test: .venv-dev/.ready
 	@exec .venv-dev/bin/python -m pytest -n 4 --dist worksteal $(ARGS)
+
+search: .venv-dev/.ready
+	@MINI_S3_TEST_EFFORT=10 exec .venv-dev/bin/python -m pytest -n 4 --timeout 7200 tests/interleavings tests/properties $(ARGS)
 
 sanitize: .venv-dev/.ready
 	@set -e; python=.venv-dev/bin/python; built=.venv-dev/lanes-sanitized.so; \

@@ -1,6 +1,6 @@
 """One worker: where settings become parts, parts become the API, and the API is served.
 
-The supervisor starts it as `python -m app.server REPORT LISTEN [LISTEN]`: file descriptors, a pipe on which the
+The supervisor starts it as `python -m app.worker REPORT LISTEN [LISTEN]`: file descriptors, a pipe on which the
 worker says that it is ready, or why it can't be, and the listening sockets, the second one that of the S3 API.
 What it serves is in the environment, as `Assignment`.
 """
@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import ClassVar
 
 from pydantic import BaseModel
+from starlette.types import ASGIApp
 
 from app import faults
 from app.api.app import Parts, build_api
@@ -46,9 +47,6 @@ from app.models.suspects import Suspects
 from app.models.tallies import Tallies
 from app.models.tasks import Tasks
 from app.parts import open_foundation
-from app.s3.app import S3Settings, build_s3
-from app.s3.authorize import Authorizer
-from app.s3.parts import S3Parts
 from app.serving import configured, run, serve_together
 from app.settings import Settings
 from app.store.access import LOCAL, Access
@@ -95,11 +93,20 @@ class Assignment(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class S3Stores:
+    """What the S3 API is a face of."""
+
+    buckets: BucketStore
+    objects: ObjectStore
+    sessions: SessionStore
+
+
+@dataclass(frozen=True, slots=True)
 class Faces:
     """What each of the APIs is a face of."""
 
     api: Parts
-    s3: S3Parts
+    s3: S3Stores
 
 
 @asynccontextmanager
@@ -161,7 +168,6 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Faces]:
             await stack.enter_async_context(open_counts(assignment.redis_url)),
         )
         egress, catalog = Egress(pages, chunks, cluster, hasher, suspicion.note), Catalog(database)
-        objects = ObjectStore(stages, egress, Objects(database), catalog)
         store = Store(stages, egress, Files(database), pages, catalog)
         models = UploadSessions(database)
         sessions = SessionStore(stages, models, pages, catalog)
@@ -183,14 +189,25 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Faces]:
                 access,
                 UploadStore(engine, store),
             ),
-            S3Parts(
+            S3Stores(
                 BucketStore(Buckets(database), Naming(settings.uploads_bucket, LOCAL)),
-                objects,
+                ObjectStore(stages, egress, Objects(database), catalog),
                 sessions,
-                Authorizer(objects),
-                access,
             ),
         )
+
+
+def _build_s3(parts: Faces, settings: Settings) -> ASGIApp:
+    # A seventh of all that a worker would import, most of it a library of checksums.
+    from app.s3.app import S3Settings, build_s3  # noqa: PLC0415
+    from app.s3.authorize import Authorizer  # noqa: PLC0415
+    from app.s3.parts import S3Parts  # noqa: PLC0415
+
+    s3 = parts.s3
+    return build_s3(
+        S3Parts(s3.buckets, s3.objects, s3.sessions, Authorizer(s3.objects), parts.api.access),
+        S3Settings(settings.s3_domain, settings.region, settings.idle_timeout),
+    )
 
 
 async def serve(assignment: Assignment, listeners: Sequence[socket.socket], report: int) -> None:
@@ -198,11 +215,10 @@ async def serve(assignment: Assignment, listeners: Sequence[socket.socket], repo
     the native API and, where there is one, that of the S3 API."""
     settings = assignment.settings
     async with open_parts(assignment) as parts:
-        apps = [
-            build_api(parts.api, cors_origins=settings.cors_origins, idle_timeout=settings.idle_timeout),
-            build_s3(parts.s3, S3Settings(settings.s3_domain, settings.region, settings.idle_timeout)),
-        ]
-        faces = [(configured(app, settings), listener) for app, listener in zip(apps, listeners, strict=False)]
+        apps = [build_api(parts.api, cors_origins=settings.cors_origins, idle_timeout=settings.idle_timeout)]
+        if len(listeners) > 1:
+            apps.append(_build_s3(parts, settings))
+        faces = [(configured(app, settings), listener) for app, listener in zip(apps, listeners, strict=True)]
         news = OPEN if parts.api.access.is_open else READY
         await serve_together(faces, on_started=lambda: os.write(report, news))
 

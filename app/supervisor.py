@@ -132,7 +132,7 @@ def _worker(
     }
     return Program(
         name=f"worker {number}",
-        command=(sys.executable, "-m", "app.server", *map(str, descriptors)),
+        command=(sys.executable, "-m", "app.worker", *map(str, descriptors)),
         ready=report.ready,
         stop_patience=settings.shutdown_timeout + _GRACE,
         if_we_die=signal.SIGKILL,

@@ -26,7 +26,7 @@ NODE_TOKEN = "bench"
 _ROOT = Path(__file__).parents[1]
 
 _ROLES = {
-    "app.server": "worker",
+    "app.worker": "worker",
     "mongod": "mongod",
     "valkey-server": "redis",
     "redis-server": "redis",

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -117,14 +117,15 @@ def s3(seaweed: s3_engine.Engine, monkeypatch: pytest.MonkeyPatch) -> s3_engine.
 
 
 @pytest.fixture(scope="session")
-def databases(mongo_url: str, redis_url: str) -> Databases:
-    return Databases(mongo_url, redis_url)
+def databases(mongo_url: str, redis_url: str) -> Iterator[Databases]:
+    with closing(Databases(mongo_url, redis_url)) as databases:
+        yield databases
 
 
 @pytest.fixture
 async def database(databases: Databases) -> AsyncIterator[Database]:
     """An empty, prepared database."""
-    with databases.fresh() as name:
+    with databases.empty() as name:
         async with open_database(databases.mongo_url, name) as opened:
             await prepare(opened)
             yield opened
@@ -136,7 +137,7 @@ OpenStore = Callable[..., AbstractAsyncContextManager[Parts]]
 @pytest.fixture
 def open_store(databases: Databases, tmp_path: Path) -> Iterator[OpenStore]:
     """Opens the store of this test in this process, as often as wanted; settings by name."""
-    with databases.fresh() as name:
+    with databases.empty() as name:
 
         @asynccontextmanager
         async def opened(**settings: Any) -> AsyncIterator[Parts]:
@@ -152,7 +153,7 @@ StartServer = Callable[..., Server]
 @pytest.fixture
 def start_server(databases: Databases, tmp_path: Path) -> Iterator[StartServer]:
     """Starts servers on the shared databases; what still runs in the end is stopped."""
-    with databases.fresh() as name, ExitStack() as stack:
+    with databases.empty() as name, ExitStack() as stack:
 
         def start(**settings: Any) -> Server:
             server = Server(tmp_path, **(databases.flags(name) | settings))
@@ -165,7 +166,7 @@ def start_server(databases: Databases, tmp_path: Path) -> Iterator[StartServer]:
 @pytest.fixture(scope="module")
 def server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for the tests of a module that neither hurt it nor mind what others stored."""
-    with databases.fresh() as name:
+    with databases.empty() as name:
         running_server = Server(tmp_path_factory.mktemp("server"), **databases.flags(name))
         try:
             yield running_server

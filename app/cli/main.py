@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import ClassVar
 
 import click
+
+from app.starting import imported
 
 
 class _Commands(click.Group):
@@ -41,7 +42,7 @@ class _Commands(click.Group):
         if place is None:
             return None
         module, _, name = place.partition(":")
-        command: click.Command = getattr(import_module(module), name)
+        command: click.Command = getattr(imported(module), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -56,7 +57,3 @@ class _Commands(click.Group):
 @click.version_option(package_name="mini-s3")
 def main() -> None:
     """Mini-S3: a streaming, content-addressed, deduplicating object store."""
-
-
-if __name__ == "__main__":
-    main()

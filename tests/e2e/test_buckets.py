@@ -12,7 +12,7 @@ import pymongo
 import pytest
 
 from tests.conftest import StartServer
-from tests.e2e.helpers import command, result_of
+from tests.e2e.helpers import process, result_of
 from tests.s3_engine import BUCKET, KEYS, Engine
 from tests.support import Databases, Server
 
@@ -94,7 +94,7 @@ def test_a_server_that_can_not_use_its_bucket_says_why(
     with databases.fresh() as name:
         flags = {"mongo-url": databases.mongo_url, "mongo-database": name, "redis-url": databases.redis_url}
         flags |= {"port": "0", "data-dir": str(tmp_path), "nodes": s3.url("p", **wrong)}
-        done = command("serve", *(word for flag, value in flags.items() for word in (f"--{flag}", value)))
+        done = process("serve", *(word for flag, value in flags.items() for word in (f"--{flag}", value)))
     assert done.returncode != 0
     assert reason in done.stderr
     assert "hush" not in done.stderr

@@ -339,7 +339,7 @@ def test_secrets_are_in_no_log_and_no_list_of_processes(keyed: Keyed) -> None:
         assert wrong.get("/api/files").status_code == 401
     processes = [keyed.server.process.pid, *keyed.server.worker_pids()]
     seen = "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in processes)
-    assert "app.server" in seen
+    assert "app.worker" in seen
     shown = seen + keyed.server.log_text() + "".join(keyed.server.said)
     master = (keyed.server.data_dir / "master.key").read_text().strip()
     for secret in (key["secretKey"], "a-wrong-secret", ROOT[1], master):

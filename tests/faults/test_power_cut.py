@@ -135,6 +135,9 @@ def test_all_that_is_written_asks_for_a_journaled_majority(
     no `j`, or was `w: 1` (then, for transactions, because a read did not see what was acknowledged)."""
     server = start_server(grace=0, gc_interval=1)
     content = os.urandom(2 * MIB + 7)
+    with databases.client() as client:
+        # The first run lists all nodes, which takes long while each call is written down.
+        eventually(lambda: last_run(client[database_of(server)]))
     with traced(warmed_up(server), tmp_path) as trace, databases.client() as client:
         first, second = (server.upload(content)["fileId"] for _ in range(2))
         read_back(server, second, content)

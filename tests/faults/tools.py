@@ -41,8 +41,11 @@ class OwnDatabase:
         self._process = self._stack.enter_context(running(self._program))
 
     def pause(self) -> None:
+        """Returns when none of its threads goes on."""
         assert self._process
         self._process.send_signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self._process.pid}/task")
+        eventually(lambda: all("State:\tT" in (task / "status").read_text() for task in tasks.iterdir()))
 
     def go_on(self) -> None:
         assert self._process

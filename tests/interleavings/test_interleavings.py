@@ -23,9 +23,10 @@ from app.types import Redundancy
 from tests.interleavings.house import PAGE, SIZE, House, Plan, Schedule, plans, schedules
 from tests.interleavings.mutants import MUTANTS
 from tests.interleavings.scheduler import Scheduler
+from tests.support import EFFORT as TIMES
 from tests.support import Databases
 
-RUNS = 150
+RUNS = 150 * TIMES
 
 EFFORT = settings(
     max_examples=RUNS,

@@ -22,7 +22,7 @@ from app.nodes.trust import trusting
 from app.serving import tls_with
 from app.types import Blob, Digest, NodeId, new_generation
 from tests.certificates import Authority
-from tests.e2e.test_commands import command
+from tests.e2e.helpers import process
 from tests.node_servers import TOKEN, NodeServer, node_server
 from tests.support import PATIENCE
 
@@ -214,7 +214,7 @@ def test_a_certificate_and_its_key_go_together(tmp_path: Path, authority: Author
         refused = CliRunner().invoke(main, [*serve, *flags])
         assert refused.exit_code == 2
         assert "give --tls-cert and --tls-key" in refused.stderr
-    ended = command(*serve, "--tls-cert", certificate, "--tls-key", str(tmp_path / "none"))
+    ended = process(*serve, "--tls-cert", certificate, "--tls-key", str(tmp_path / "none"))
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("mini-s3: ")
     assert "none can't be read" in ended.stderr

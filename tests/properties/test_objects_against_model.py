@@ -51,7 +51,7 @@ from app.upkeep.pace import Pace, Silence
 from tests.models.builders import recount
 from tests.properties.house import SIZE, House, cut, digest_of, shrink
 from tests.properties.shelves import Kept, Shelf, content_id, etag_of, folded
-from tests.support import Databases
+from tests.support import EFFORT, Databases
 
 BUCKETS = ("one", "two")
 KEYS = ("a", "a/", "a/b", "a/b/c", "a0", "b", "ü/\U0001f600")
@@ -462,7 +462,7 @@ def test_any_program_of_calls_is_answered_as_by_lists_of_versions(
 ) -> None:
     shrink(monkeypatch)
     effort = settings(
-        max_examples=30,
+        max_examples=30 * EFFORT,
         stateful_step_count=40,
         deadline=None,
         database=None,

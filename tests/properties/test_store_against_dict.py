@@ -34,7 +34,7 @@ from app.upkeep.usage import Usage
 from tests.models.builders import recount
 from tests.properties.house import SIZE, House, shrink
 from tests.properties.model import KINDS, Kind, Model, Named
-from tests.support import Databases
+from tests.support import EFFORT, Databases
 
 BLOCKS = ("a", "b", "c", "aab", "abc", "abc", "bcd", "ddd")
 """Letters stand for whole chunks; three of them are a full page where they come at a page's start."""
@@ -280,7 +280,7 @@ def test_any_program_of_calls_is_answered_as_by_a_dict(
     """In parts, so that several processes share them."""
     shrink(monkeypatch)
     effort = settings(
-        max_examples=10,
+        max_examples=10 * EFFORT,
         derandomize=False,
         stateful_step_count=40,
         deadline=None,

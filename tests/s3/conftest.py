@@ -23,7 +23,7 @@ ROOT = ("root-key", "root-secret-0123")
 def s3_serving(databases: Databases, directory: Path) -> Iterator[Server]:
     """A server with an S3 API and the keys `ROOT`."""
     keys = {"root_access_key": ROOT[0], "root_secret_key": ROOT[1]}
-    with databases.fresh() as name:
+    with databases.empty() as name:
         server = Server(directory, **databases.flags(name), **keys, s3_port=0)
         try:
             yield server

@@ -141,6 +141,7 @@ def test_what_is_given_up_gets_no_turn(watched: Watched) -> None:
         await busy.update(bytes(MIB))
         await given_up.update(bytes(MIB))
         given_up.close()
+        await turns(2)  # the loop tells the threads
         watched.go.set()
 
     asyncio.run(give_up())  # which waits for the threads

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC
 from typing import Any
 
@@ -38,43 +38,41 @@ async def open_database(url: str, name: str, *, initiate: str = "", patience: fl
     `initiate` is the host under which a fresh, embedded mongod is made a one-member replica set.
     Raises ConfigError where the URL can't be used or the server is no replica set.
     """
-    # The client that saw the server before it was initiated never learns that it has sessions now.
-    with _client(url) as client:
-        await _wait_for_primary(client, initiate, patience)
-    with _client(url) as client:
-        await _wait_for_primary(client, "", patience)
-        database = Database(client, name)
-        try:
-            yield database
-        finally:
-            await database.close()
-
-
-@contextmanager
-def _client(url: str) -> Iterator[Any]:
+    client = await _connected(url, initiate, patience)
+    database = Database(client, name)
     try:
-        client: Any = AsyncIOMotorClient(url, tz_aware=True, tzinfo=UTC, appname="mini-s3", **_TIMEOUTS)
-    except (InvalidURI, ConfigurationError, ValueError) as error:
-        raise ConfigError(f"MINI_S3_MONGO_URL can't be used: {error}") from error
-    try:
-        yield client
+        yield database
     finally:
+        await database.close()
         client.close()
 
 
-async def _wait_for_primary(client: Any, initiate: str, patience: float) -> None:
+async def _connected(url: str, initiate: str, patience: float) -> Any:
+    """A client of a primary. One that saw the server before it was initiated would never learn that it has
+    sessions now: each look is that of a new one."""
     deadline = asyncio.get_running_loop().time() + patience
     told = ""
     while True:
-        problem = await _primary_problem(client, initiate)
-        if not problem:
-            return
+        with ExitStack() as stack:
+            client = _client(url)
+            stack.callback(client.close)
+            problem = await _primary_problem(client, initiate)
+            if not problem:
+                stack.pop_all()
+                return client
         if problem != told:
             log.info("waiting for mongodb", problem=problem, seconds=patience)
             told = problem
         if asyncio.get_running_loop().time() > deadline:
             raise ConfigError(f"MongoDB can't be used: {problem}")
         await asyncio.sleep(0.05)
+
+
+def _client(url: str) -> Any:
+    try:
+        return AsyncIOMotorClient(url, tz_aware=True, tzinfo=UTC, appname="mini-s3", **_TIMEOUTS)
+    except (InvalidURI, ConfigurationError, ValueError) as error:
+        raise ConfigError(f"MINI_S3_MONGO_URL can't be used: {error}") from error
 
 
 async def _primary_problem(client: Any, initiate: str) -> str:
