@@ -23,7 +23,7 @@ import redis
 from app.embedded.data_dir import running
 from tests.faults.crashing import Load, check_what_was_promised
 from tests.faults.tools import GENEROUS
-from tests.support import Server, eventually
+from tests.support import PATIENCE, Server, eventually
 
 DISK = """
 import errno, os
@@ -118,10 +118,10 @@ def at_work(load: Load) -> Iterator[None]:
 
 
 def goes_on(load: Load) -> None:
-    """Clients upload, and the collector collects."""
+    """Clients upload, and the collector collects, which gives way to them: and they never rest."""
     for number in (lambda: len(load.kept) + len(load.deleted), lambda: removed(load.server)):
         before = number()
-        eventually(lambda number=number, before=before: number() > before + 4)
+        eventually(lambda number=number, before=before: number() > before + 4, 4 * PATIENCE)
 
 
 def removed(server: Server) -> int:
