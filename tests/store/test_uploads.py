@@ -220,14 +220,14 @@ async def test_begun_and_sent_chunks_go_when_the_session_does(store: Upkept) -> 
     kept = os.urandom(1000)
     file = await put(store, ALICE, "a", kept)
     session = await begin(store)
-    sent = [bytes([n]) * 100 for n in range(70)]
+    sent = [bytes([n]) * 100 for n in range(66)]
     await seen(store).missing(session, {digest_of(kept): 1000})
     for chunk in sent:
         async with seen(store).upload_chunk(session, digest_of(chunk)) as ingest:
             await ingest.write(chunk)
     assert (await store.check(read_data=True)).findings == []
     await store.gc()
-    assert len(store.blobs()) == 71
+    assert len(store.blobs()) == 67
     await recount(store.database)
     await seen(store).abort(session)
     await store.gc()
@@ -315,18 +315,18 @@ async def test_what_is_appended_in_tiny_pieces_takes_few_documents(
     for name in ("models.sessions", "store.merging"):
         monkeypatch.setattr(f"app.{name}.PAGE_CHUNKS", 8)
     monkeypatch.setattr("app.store.merging._SMALL", 4)
-    content = os.urandom(60)
+    content = os.urandom(30)
     session = await begin(store, kind="tus")
-    for at in range(60):
+    for at in range(30):
         await append(store, session, at, content[at : at + 1])
     parts = await seen(store).parts(session)
-    assert len(parts) <= 4 + 60 // 8
+    assert len(parts) <= 4 + 30 // 8
     assert [part.number for part in parts] == sorted(part.number for part in parts)
     await store.gc()
     assert (await store.check()).findings == []
     made = await seen(store).complete(session)
     assert await store.get(made.file) == content
-    assert len(made.file.pages) <= 4 + 60 // 8 * 2
+    assert len(made.file.pages) <= 4 + 30 // 8 * 2
     await recount(store.database)
 
 
@@ -337,15 +337,15 @@ async def test_chunks_that_are_sent_one_by_one_take_few_documents(
         monkeypatch.setattr(f"app.{name}.PAGE_CHUNKS", 8)
     monkeypatch.setattr("app.store.merging._SMALL", 4)
     session = await begin(store)
-    cuts = [bytes([n]) * 3 for n in range(60)]
+    cuts = [bytes([n]) * 3 for n in range(30)]
     for chunk in [*cuts, *cuts[:10]]:
         async with seen(store).upload_chunk(session, digest_of(chunk)) as ingest:
             await ingest.write(chunk)
-    assert len(await store.database["upload_parts"].find({})) <= 4 + 70 // 8
+    assert len(await store.database["upload_parts"].find({})) <= 4 + 40 // 8
     made = await seen(store).complete_listed(session, lists(cuts))
     assert await store.get(made.file) == b"".join(cuts)
     await store.gc()
-    assert len(store.blobs()) == 60
+    assert len(store.blobs()) == 30
     await recount(store.database)
 
 
