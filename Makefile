@@ -6,6 +6,7 @@
 
 PYTHON ?= python3
 ARGS   ?=
+JS_CLIENTS = tests/clients/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -84,11 +85,17 @@ negotiated: .venv/.ready
 bench: .venv-bench/.ready
 	@exec .venv-bench/bin/python -m bench.compare $(ARGS)
 
-test: .venv-dev/.ready
+test: .venv-dev/.ready $(JS_CLIENTS)
 	@exec .venv-dev/bin/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 search: .venv-dev/.ready
 	@MINI_S3_TEST_EFFORT=10 exec .venv-dev/bin/python -m pytest -n 4 --timeout 7200 tests/interleavings tests/properties $(ARGS)
+
+# Stock clients that are not of Python, at the versions of their lock file.
+$(JS_CLIENTS): tests/clients/package-lock.json
+	@command -v npm >/dev/null || { echo 'The tests need node and npm:  apt-get install nodejs npm' >&2; exit 1; }
+	@npm ci --silent --no-audit --no-fund --ignore-scripts --prefix tests/clients
+	@touch $@
 
 sanitize: .venv-dev/.ready
 	@set -e; python=.venv-dev/bin/python; built=.venv-dev/lanes-sanitized.so; \
@@ -104,7 +111,7 @@ check: .venv-dev/.ready
 	@echo 'import contracts'; .venv-dev/bin/lint-imports >.venv-dev/contracts.log || { cat .venv-dev/contracts.log; exit 1; }
 
 clean:
-	@rm -rf .venv .venv-dev .venv-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venv-dev .venv-bench tests/clients/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find app bench tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.ready: WHAT = .[embedded]

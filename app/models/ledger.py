@@ -282,7 +282,7 @@ class Ledger:
                 await self._sessions.advance(commit.progress, session)
             except (NoSuchUpload, Conflict) as error:
                 return error
-        if commit.completes and not await self._sessions.touch(commit.completes, session):
+        if commit.completes and not await self._sessions.finish(commit.completes, commit.files[0].id, session):
             return NoSuchUpload("There is no such upload any more: it was completed, given up, or it expired.")
         if held:
             await self._uploads.end(commit.hold.upload, session)
@@ -311,7 +311,6 @@ class Ledger:
                 changes.subtract(holders(await self._sessions.put_part(commit.progress, session)))
             if commit.completes:
                 changes.subtract(holders(await self._sessions.take_parts(commit.completes, session)))
-                await self._sessions.finish(commit.completes, commit.files[0].id, session)
         await self._refer(changes, links, tally, session)
         passed("commit-half-done")
         if arrivals:

@@ -348,9 +348,10 @@ class UploadSessions:
         await self._parts.delete_many({"session": upload}, session=session)
         return list(map(Part.read, documents))
 
-    async def finish(self, upload: SessionId, file: FileId, session: Session) -> None:
+    async def finish(self, upload: SessionId, file: FileId, session: Session) -> bool:
+        """Note the file that a session became; False if it is not there any more, or done already."""
         change = {"$set": {"done": ObjectId(file)}, "$currentDate": {"at": True}}
-        await self._sessions.update_one({"_id": upload}, change, session=session)
+        return bool(await self._sessions.update_one({"_id": upload, "done": None}, change, session=session))
 
     async def remove(self, upload: SessionId, session: Session, *, stale_since: datetime | None = None) -> bool:
         """Remove a session that is open, or one that is stale, also if it is done. False if it is not."""

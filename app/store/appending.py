@@ -77,7 +77,7 @@ class Appender:
         if self._turn.whole:
             return size
         due = self._size >= _PART or monotonic() - self._since > _SOON
-        return min(size, room_at(self._offset + self._size)) if due else min(size, _PART)
+        return min(size, room_at(self._offset + self._size)) if due else min(size, _PART - self._size)
 
     def _may_cut(self) -> bool:
         if self._turn.whole:

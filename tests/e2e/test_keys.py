@@ -153,6 +153,36 @@ def test_the_page_is_for_any_key(keyed: Keyed) -> None:
 
 # What a key allows
 
+SESSIONS = [
+    ("POST", "/api/uploads"),
+    ("GET", "/api/uploads"),
+    ("GET", f"/api/uploads/{'0' * 24}"),
+    ("DELETE", f"/api/uploads/{'0' * 24}"),
+    ("PUT", f"/api/uploads/{'0' * 24}/parts/1"),
+    ("PUT", f"/api/uploads/{'0' * 24}/chunks/{'0' * 64}"),
+    ("POST", f"/api/uploads/{'0' * 24}/missing"),
+    ("POST", f"/api/uploads/{'0' * 24}/complete"),
+    ("POST", "/api/tus"),
+    ("HEAD", f"/api/tus/{'0' * 24}"),
+    ("PATCH", f"/api/tus/{'0' * 24}"),
+    ("DELETE", f"/api/tus/{'0' * 24}"),
+]
+
+
+def test_upload_sessions_ask_for_the_permission_to_write(keyed: Keyed) -> None:
+    speaks = {"Tus-Resumable": "1.0.0"}
+    with (
+        keyed.client(keyed.make("--allow", "read,list,delete")) as reader,
+        keyed.client(keyed.make("--allow", "write")) as writer,
+    ):
+        for method, path in SESSIONS:
+            answers = [client.request(method, path, headers=speaks) for client in (keyed.server.client, reader, writer)]
+            assert [answer.status_code for answer in answers[:2]] == [401, 403], path
+            assert answers[2].status_code in (200, 400, 404, 415), path
+            if path.startswith("/api/tus"):
+                assert {answer.headers["tus-resumable"] for answer in answers} == {"1.0.0"}
+    assert keyed.server.client.options("/api/tus").status_code == 204, "a page asks without a key"
+
 
 @pytest.mark.parametrize(
     ("permission", "allowed"),

@@ -42,6 +42,21 @@ def test_limits_are_kept_by_class_not_by_url(start_server: StartServer, workers:
     assert spend(server, ["/health", "/ready", "/metrics", "/openapi.json", "/"] * 2) == [200] * 10
 
 
+def test_an_upload_session_counts_once_however_much_is_sent(start_server: StartServer) -> None:
+    server = start_server(redis_url="", rate_upload="2/hour")
+    speaks = {"Tus-Resumable": "1.0.0", "Upload-Length": "100"}
+    path = server.client.post("/api/uploads", json={"name": "a"}).headers["location"]
+    created = server.client.post("/api/tus", headers=speaks)
+    assert created.status_code == 201
+    refused = server.client.post("/api/tus", headers=speaks)
+    assert_problem(refused, 429, "rate-limited")
+    assert refused.headers["tus-resumable"] == "1.0.0"
+    assert_problem(server.client.post("/api/uploads", json={"name": "a"}), 429, "rate-limited")
+    for number in range(1, 6):
+        assert server.client.put(f"{path}/parts/{number}", content=b"x").status_code == 200
+    assert server.client.post(f"{path}/complete").status_code == 201
+
+
 def preflight(server: Server, origin: str) -> dict[str, str]:
     headers = {"Origin": origin, "Access-Control-Request-Method": "DELETE", "Access-Control-Request-Headers": "range"}
     answer = server.client.options("/api/files/" + "0" * 24, headers=headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any, cast
@@ -270,6 +271,54 @@ def test_answers_about_files_are_as_described(server: Server, describer: Describ
             describer.check(server.client.get(f"/api/files/{which}/{tail}"), f"/api/files/{{id}}/{tail}")
     for _ in range(2):
         describer.check(server.client.delete(f"/api/files/{file_id}"), "/api/files/{id}")
+
+
+def test_answers_about_upload_sessions_are_as_described(server: Server, describer: Describer) -> None:
+    client, template, path = server.client, "/api/uploads/{id}", ""
+    content = distinct(1, 5)
+    chunk = {"digest": hashlib.sha256(content[:MIB]).hexdigest(), "size": MIB}
+    for document in ({"name": "a", "size": MIB}, {"name": "a"}, {}):
+        begun = client.post("/api/uploads", json=document)
+        describer.check(begun, "/api/uploads")
+        path = begun.headers.get("location", "") or path
+    for query in ("", "?limit=1", "?limit=0"):
+        describer.check(client.get(f"/api/uploads{query}"), "/api/uploads")
+    for headers in ({}, {"Content-MD5": "AAAAAAAAAAAAAAAAAAAAAA=="}):
+        describer.check(client.put(f"{path}/parts/1", content=content, headers=headers), f"{template}/parts/{{number}}")
+    for chunks in ([chunk], []):
+        describer.check(client.post(f"{path}/missing", json={"chunks": chunks}), f"{template}/missing")
+    describer.check(client.get(path), template)
+    describer.check(client.post(f"{path}/complete", json={"chunks": [chunk]}), f"{template}/complete")
+    for body in (content[:MIB], b"x"):
+        describer.check(client.put(f"{path}/chunks/{chunk['digest']}", content=body), f"{template}/chunks/{{digest}}")
+    for _ in range(2):
+        describer.check(client.post(f"{path}/complete", json={"chunks": [chunk]}), f"{template}/complete")
+    describer.check(client.get(path), template)
+    for which in (path, client.post("/api/uploads", json={"name": "b"}).headers["location"]):
+        describer.check(client.delete(which), template)
+
+
+def test_answers_of_tus_are_as_described(server: Server, describer: Describer) -> None:
+    speaks = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream", "Upload-Offset": "0"}
+
+    def check(method: str, path: str, template: str, content: bytes = b"", **more: str) -> httpx.Response:
+        headers = speaks | {name.replace("_", "-"): value for name, value in more.items()}
+        answer = server.client.request(method, path, headers=headers, content=content)
+        describer.check(answer, template)
+        return answer
+
+    check("OPTIONS", "/api/tus", "/api/tus")
+    check("POST", "/api/tus", "/api/tus")
+    check("POST", "/api/tus", "/api/tus", Upload_Length="1", Tus_Resumable="0.2")
+    created = check("POST", "/api/tus", "/api/tus", Upload_Length="2", Upload_Metadata="filename YQ==")
+    path, template = f"/api/{created.headers['location']}", "/api/tus/{id}"
+    for method in ("OPTIONS", "HEAD", "PATCH", "PATCH"):
+        check(method, path, template, b"x" if method == "PATCH" else b"")
+    check("PATCH", path, template, b"x", Content_Type="text/plain")
+    check("PATCH", path, template, b"x", Upload_Offset="1", Upload_Checksum="md5 AAAAAAAAAAAAAAAAAAAAAA==")
+    check("POST", path, template, b"x", Upload_Offset="1", X_HTTP_Method_Override="PATCH")
+    for method in ("HEAD", "DELETE", "DELETE"):
+        check(method, path, template)
 
 
 @pytest.mark.parametrize("path", ["/api/stats", "/health", "/ready", "/metrics", "/openapi.json", "/"])

@@ -8,12 +8,13 @@ import pytest
 
 from app.models.catalog import Catalog
 from app.models.database import Database, ObjectId, open_database
-from app.models.files import Files
+from app.models.files import Files, Whose
+from app.models.holdings import Holdings
 from app.models.ledger import Hold, Ledger
 from app.models.meta import VERSION, prepare
 from app.models.objects import Objects, Position
 from app.types import File
-from tests.models.builders import file_of, make_live, page_of, recount
+from tests.models.builders import digest_of, file_of, make_live, page_of, recount
 from tests.support import Databases
 
 pytestmark = pytest.mark.anyio
@@ -72,3 +73,25 @@ async def test_what_has_a_place_keeps_it(database: Database) -> None:
     before = await database["files"].find({})
     await prepare(database)
     assert await database["files"].find({}) == before
+
+
+async def test_pages_of_version_2_are_found_by_their_chunks(database: Database) -> None:
+    """Also where some are found already, and one is damaged."""
+    await make_live(database, *range(6))
+    pages = [page_of(1, 2), page_of(3), page_of(4, 5)]
+    files = [file_of(page) for page in pages]
+    await Ledger(database).commit_files(Hold(), files, pages)
+    expected = await database["pages"].find({}, sort=[("_id", 1)])
+    await database["pages"].update_many({"_id": {"$ne": pages[1].id}}, {"$unset": {"prefixes": ""}})
+    await database["pages"].update_one({"_id": pages[2].id}, {"$set": {"packed": b"torn"}})
+    await database["meta"].update_one({"_id": "store"}, {"$set": {"version": 2}})
+    await asyncio.gather(*(prepare(database) for _ in range(2)))
+    damaged = {"packed": b"torn", "prefixes": []}
+    found = await database["pages"].find({}, sort=[("_id", 1)])
+    assert found == [page | damaged if page["_id"] == pages[2].id else page for page in expected]
+    meta = await database["meta"].find_one({"_id": "store"})
+    assert meta is not None
+    assert meta["version"] == VERSION
+    for number, page in [(1, pages[0]), (2, pages[0]), (3, pages[1]), (4, None)]:
+        assert await Holdings(database).page_with(digest_of(number), Whose("local")) == page
+    assert await Holdings(database).page_with(digest_of(1), Whose("another")) is None
