@@ -124,7 +124,12 @@ class Tus:
             parts += await uploads.parts(session)
             size += session.offset
         session = await uploads.begin(replace(plan, size=size))
-        made = await uploads.concatenate(session, parts)
+        try:
+            made = await uploads.concatenate(session, parts)
+        except MiniS3Error:
+            # Nobody knows its URL.
+            await uploads.abort(session)
+            raise
         return replace(session, done=made.file.id)
 
     async def show(self, request: Request) -> Response:
