@@ -72,10 +72,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def explore(mongo_url: str, small: None) -> Iterator[Explore]:
-    with Databases(mongo_url, "").fresh() as name, asyncio.Runner() as runner:
+def explore(databases: Databases, small: None) -> Iterator[Explore]:
+    with databases.empty() as name, asyncio.Runner() as runner:
         stack = AsyncExitStack()
-        database: Database = runner.run(stack.enter_async_context(open_database(mongo_url, name)))
+        database: Database = runner.run(stack.enter_async_context(open_database(databases.mongo_url, name)))
         hasher = Hasher()
         stack.callback(hasher.close)
         try:
