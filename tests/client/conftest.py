@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from app.client import Client
 from tests.client.tools import Middle
-from tests.e2e.helpers import result_of
+from tests.e2e.helpers import KeyFor, maker_of_keys
 from tests.s3.conftest import ROOT, s3_serving
 from tests.support import Databases, Server
 
@@ -39,16 +39,6 @@ async def middle(store_server: Server) -> AsyncIterator[Middle]:
         yield opened
 
 
-KeyFor = Callable[..., tuple[str, str]]
-
-
 @pytest.fixture(scope="session")
 def key_for(store_server: Server) -> KeyFor:
-    """Makes access keys, by the words of the command."""
-    where = ("--mongo-url", store_server.mongo_url, "--mongo-database", store_server.mongo_database)
-
-    def make(*words: object) -> tuple[str, str]:
-        made = result_of("key", "create", *where, "--data-dir", store_server.data_dir, *words)
-        return made["accessKey"], made["secretKey"]
-
-    return make
+    return maker_of_keys(store_server)

@@ -26,8 +26,8 @@ from app.client import (
 )
 from app.client.errors import translated
 from app.client.link import Account
-from tests.client.conftest import KeyFor
 from tests.client.tools import MIB, Middle
+from tests.e2e.helpers import KeyFor
 from tests.s3.conftest import ROOT
 from tests.support import Server
 

@@ -16,8 +16,8 @@ from app.cli.main import main
 from app.cli.profiles import USUAL_URL, Profiles, Server, chosen, usual_path
 from app.client import ConfigError
 from app.settings import Settings
-from tests.client.conftest import KeyFor
 from tests.client.tools import MIB, written
+from tests.e2e.helpers import KeyFor
 from tests.s3.conftest import ROOT, client_of
 from tests.support import Server as Running
 

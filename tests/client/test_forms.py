@@ -9,8 +9,8 @@ import pytest
 
 from app.client import Client, Forbidden, NotRegular, Outcome, Unreachable, Upload, Wanted, forms
 from app.errors import BadRequest
-from tests.client.conftest import KeyFor
 from tests.client.tools import MIB, Counting, Middle
+from tests.e2e.helpers import KeyFor
 from tests.s3.conftest import ROOT
 from tests.support import Server
 

@@ -10,7 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,6 +89,20 @@ def result_of(*words: object, code: int = 0) -> Any:
     done = command(*words, "--json")
     assert done.returncode == code, done
     return json.loads(done.stdout)
+
+
+KeyFor = Callable[..., tuple[str, str]]
+
+
+def maker_of_keys(server: Server) -> KeyFor:
+    """Makes access keys of a server, by the words of the command."""
+    where = ("--mongo-url", server.mongo_url, "--mongo-database", server.mongo_database)
+
+    def make(*words: object) -> tuple[str, str]:
+        made = result_of("key", "create", *where, "--data-dir", server.data_dir, *words)
+        return made["accessKey"], made["secretKey"]
+
+    return make
 
 
 # Forms

@@ -1,19 +1,24 @@
-"""The store that all examples share, and how a test reckons what it holds."""
+"""The store that all examples share, how a test reckons what it holds, and how machines are played on it."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from app.server import Assignment, open_parts
 from app.types import ChunkRef, Digest, Page, PageId
 from app.upkeep.collector import Collector
 from app.upkeep.schedule import Times
+from tests.support import EFFORT, Databases
 
 SIZE, PAGE, BATCH = 8, 3, 2
 """Bytes of a whole chunk, chunks of a full page, chunks hashed together."""
@@ -92,3 +97,41 @@ class House:
 
     def collector(self, *, expired: bool = False) -> Collector:
         return Collector(self.database, self.stages.reader._cluster, 0, 0 if expired else 86_400)
+
+
+class Machine(RuleBasedStateMachine):
+    """Whose steps are `awaited`."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__()
+        self._house = house
+
+
+def awaited(step: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Let a step of the machine be a coroutine."""
+
+    @functools.wraps(step)
+    def run(self: Machine, **drawn: Any) -> None:
+        self._house.runner.run(step(self, **drawn))
+
+    return run
+
+
+def play(machine: Callable[[House], Machine], databases: Databases, directory: Path, programs: int, steps: int) -> None:
+    """Try that many random programs of steps, or as often as many as a search is asked for."""
+    effort = settings(
+        max_examples=programs * EFFORT,
+        stateful_step_count=steps,
+        derandomize=False,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    with databases.fresh() as name, asyncio.Runner() as runner:
+        house = House(runner, databases.assignment(name, directory, redis=False, gc_interval=0))
+        runner.run(house.open())
+        try:
+            run_state_machine_as_test(lambda: machine(house), settings=effort)  # type: ignore[arg-type]
+        finally:
+            runner.run(house.close())

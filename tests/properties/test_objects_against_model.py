@@ -16,15 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from app.errors import (
@@ -49,9 +46,9 @@ from app.upkeep.documents import DocumentAudit
 from app.upkeep.findings import Report
 from app.upkeep.pace import Pace, Silence
 from tests.models.builders import recount
-from tests.properties.house import SIZE, House, cut, digest_of, shrink
+from tests.properties.house import SIZE, House, Machine, awaited, cut, digest_of, play, shrink
 from tests.properties.shelves import Kept, Shelf, content_id, etag_of, folded
-from tests.support import EFFORT, Databases
+from tests.support import Databases
 
 BUCKETS = ("one", "two")
 KEYS = ("a", "a/", "a/b", "a/b/c", "a0", "b", "ü/\U0001f600")
@@ -79,20 +76,9 @@ class Upload:
     parts: dict[int, tuple[Part, bytes]] = field(default_factory=dict)
 
 
-def awaited(step: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Let a step of the machine be a coroutine."""
-
-    @functools.wraps(step)
-    def run(self: ObjectMachine, **drawn: Any) -> None:
-        self._house.runner.run(step(self, **drawn))
-
-    return run
-
-
-class ObjectMachine(RuleBasedStateMachine):
+class ObjectMachine(Machine):
     def __init__(self, house: House) -> None:
-        super().__init__()
-        self._house = house
+        super().__init__(house)
         self._shelves: dict[str, Shelf] = {}
         self._uploads: list[Upload] = []
 
@@ -461,18 +447,4 @@ def test_any_program_of_calls_is_answered_as_by_lists_of_versions(
     databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrink(monkeypatch)
-    effort = settings(
-        max_examples=30 * EFFORT,
-        stateful_step_count=40,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    with databases.fresh() as name, asyncio.Runner() as runner:
-        house = House(runner, databases.assignment(name, tmp_path, redis=False, gc_interval=0))
-        runner.run(house.open())
-        try:
-            run_state_machine_as_test(lambda: ObjectMachine(house), settings=effort)  # type: ignore[arg-type]
-        finally:
-            runner.run(house.close())
+    play(ObjectMachine, databases, tmp_path, 30, 40)

@@ -8,7 +8,6 @@ without the sizes, where merged bundles are not given back, where bytes are appe
 from __future__ import annotations
 
 import asyncio
-import functools
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, precondition, rule
 
 from app.errors import (
     ChunksMissing,
@@ -38,7 +36,7 @@ from app.upkeep.documents import DocumentAudit
 from app.upkeep.findings import Report
 from app.upkeep.pace import Pace, Silence
 from tests.models.builders import recount
-from tests.properties.house import PAGE, SIZE, House, chunks_of, cut, digest_of, shrink
+from tests.properties.house import PAGE, SIZE, House, Machine, awaited, chunks_of, cut, digest_of, play, shrink
 from tests.properties.shelves import content_id
 from tests.support import Databases
 
@@ -84,20 +82,9 @@ class Kept:
     cuts: tuple[bytes, ...]
 
 
-def awaited(step: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Let a step of the machine be a coroutine."""
-
-    @functools.wraps(step)
-    def run(self: SessionMachine, **drawn: Any) -> None:
-        self._house.runner.run(step(self, **drawn))
-
-    return run
-
-
-class SessionMachine(RuleBasedStateMachine):
+class SessionMachine(Machine):
     def __init__(self, house: House) -> None:
-        super().__init__()
-        self._house = house
+        super().__init__(house)
         self._files: dict[str, Kept] = {}
         self._uploads: list[Upload] = []
 
@@ -415,18 +402,4 @@ def test_any_program_of_calls_is_answered_as_by_what_sessions_hold(
     monkeypatch.setattr("app.store.appending._PART", 2 * SIZE)
     # So many pages that hold the same chunk are nowhere but here.
     monkeypatch.setattr("app.models.holdings._LOOKED_AT", 1000)
-    effort = settings(
-        max_examples=25,
-        stateful_step_count=30,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    with databases.fresh() as name, asyncio.Runner() as runner:
-        house = House(runner, databases.assignment(name, tmp_path, redis=False, gc_interval=0))
-        runner.run(house.open())
-        try:
-            run_state_machine_as_test(lambda: SessionMachine(house), settings=effort)  # type: ignore[arg-type]
-        finally:
-            runner.run(house.close())
+    play(SessionMachine, databases, tmp_path, 25, 30)

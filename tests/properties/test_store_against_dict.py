@@ -6,24 +6,18 @@ that claims live chunks only.
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     initialize,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from app.errors import NotFound, UploadInterrupted
@@ -32,9 +26,9 @@ from app.streams.ingest import Ingest
 from app.upkeep.pace import Pace, Silence
 from app.upkeep.usage import Usage
 from tests.models.builders import recount
-from tests.properties.house import SIZE, House, shrink
+from tests.properties.house import SIZE, awaited, play, shrink
 from tests.properties.model import KINDS, Kind, Model, Named
-from tests.support import EFFORT, Databases
+from tests.support import Databases
 
 BLOCKS = ("a", "b", "c", "aab", "abc", "abc", "bcd", "ddd")
 """Letters stand for whole chunks; three of them are a full page where they come at a page's start."""
@@ -55,16 +49,6 @@ pieces = st.sampled_from([1, SIZE - 1, SIZE, 5 * SIZE + 1])
 def _start(pattern: re.Pattern[str], name: str) -> str | None:
     match = pattern.match(name)
     return match.group() if match else None
-
-
-def awaited(step: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Let a step of the machine be a coroutine."""
-
-    @functools.wraps(step)
-    def run(self: StoreMachine, **drawn: Any) -> None:
-        self._house.runner.run(step(self, **drawn))
-
-    return run
 
 
 class StoreMachine(Model):
@@ -279,19 +263,4 @@ def test_any_program_of_calls_is_answered_as_by_a_dict(
 ) -> None:
     """In parts, so that several processes share them."""
     shrink(monkeypatch)
-    effort = settings(
-        max_examples=10 * EFFORT,
-        derandomize=False,
-        stateful_step_count=40,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    with databases.fresh() as name, asyncio.Runner() as runner:
-        house = House(runner, databases.assignment(name, tmp_path, redis=False, gc_interval=0))
-        runner.run(house.open())
-        try:
-            run_state_machine_as_test(lambda: StoreMachine(house), settings=effort)  # type: ignore[arg-type]
-        finally:
-            runner.run(house.close())
+    play(StoreMachine, databases, tmp_path, 10, 40)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
 
-from tests.e2e.helpers import result_of
+from tests.e2e.helpers import KeyFor, maker_of_keys
 from tests.support import Databases, Server
 
 ROOT = ("root-key", "root-secret-0123")
@@ -63,19 +63,9 @@ def bucket(client: Any, request: pytest.FixtureRequest) -> str:
     return name
 
 
-KeyFor = Callable[..., tuple[str, str]]
-
-
 @pytest.fixture(scope="session")
 def key_for(s3_server: Server) -> KeyFor:
-    """Makes access keys, by the words of the command."""
-    where = ("--mongo-url", s3_server.mongo_url, "--mongo-database", s3_server.mongo_database)
-
-    def make(*words: object) -> tuple[str, str]:
-        made = result_of("key", "create", *where, "--data-dir", s3_server.data_dir, *words)
-        return made["accessKey"], made["secretKey"]
-
-    return make
+    return maker_of_keys(s3_server)
 
 
 @pytest.fixture(scope="session")

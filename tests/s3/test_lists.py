@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.s3.conftest import KeyFor, client_of
+from tests.e2e.helpers import KeyFor
+from tests.s3.conftest import client_of
 from tests.s3.wire import code_in, error, send
 from tests.support import Server
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from app.s3.errors import S3Error
 from app.s3.object_lock import HOLD, MODE, UNTIL, lock_from
 from app.types import UNLOCKED, Lock, Retention
-from tests.s3.conftest import KeyFor, client_of
+from tests.e2e.helpers import KeyFor
+from tests.s3.conftest import client_of
 from tests.s3.test_post import post, signed
 from tests.s3.tools import refused
 from tests.s3.wire import code_in, error, send

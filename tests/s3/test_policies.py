@@ -12,7 +12,8 @@ import pytest
 
 from app.s3.operations import OPERATIONS
 from app.s3.policy_document import MAX_POLICY
-from tests.s3.conftest import KeyFor, client_of
+from tests.e2e.helpers import KeyFor
+from tests.s3.conftest import client_of
 from tests.s3.signing import code_of
 from tests.s3.test_access import KEY, SUPPORTED, call_of
 from tests.s3.test_acls import block
