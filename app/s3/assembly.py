@@ -17,7 +17,8 @@ from app.s3.entry import checksum_text, checksum_type
 from app.s3.errors import S3Error
 from app.s3.preconditions import unquoted
 from app.s3.xml import Element
-from app.streams.sums import combine, composite, multipart_etag
+from app.streams.crcs import combine
+from app.streams.sums import composite, multipart_etag
 from app.types import Checksum, Entry, File, PartSize
 
 MIN_PART = 5 << 20

@@ -1,20 +1,12 @@
-"""Digests of a whole body, beside those of its chunks, for S3 clients; combined CRCs, and ETags of multipart uploads.
-
-CRC-32 is zlib's (polynomial 0x04C11DB7, as Ethernet and gzip), CRC-32C is Castagnoli's (RFC 3720, appendix B.4),
-CRC-64/NVME is that of the NVM Express Command Set specification (polynomial 0xAD93D23594C93659). All three are
-reflected, and written as big-endian bytes, as the S3 API reference says.
-"""
+"""Digests of a whole body, beside those of its chunks, for S3 clients; ETags of multipart uploads."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Literal, Protocol
-
-from awscrt import checksums as crt
 
 Kind = Literal["md5", "sha1", "sha256", "sha512", "crc32", "crc32c", "crc64nvme"]
 
@@ -30,39 +22,21 @@ class _Sum(Protocol):
     def digest(self) -> bytes: ...
 
 
-class _Crc:
-    """A CRC function with its state, in the form of hashlib's objects."""
-
-    __slots__ = ("_continue", "_size", "_value")
-
-    def __init__(self, function: Callable[[bytes | memoryview, int], int], size: int) -> None:
-        self._continue = function
-        self._size = size
-        self._value = 0
-
-    def update(self, data: bytes | memoryview, /) -> None:
-        self._value = self._continue(data, self._value)
-
-    def digest(self) -> bytes:
-        return self._value.to_bytes(self._size, "big")
-
-
-# zlib's CRC-32 is the faster one of the two; it has no way to combine.
-_NEW: Mapping[Kind, Callable[[], _Sum]] = {
+_HASHES: Mapping[str, Callable[[], _Sum]] = {
     "md5": partial(hashlib.md5, usedforsecurity=False),
     "sha1": partial(hashlib.sha1, usedforsecurity=False),
     "sha256": hashlib.sha256,
     "sha512": hashlib.sha512,
-    "crc32": partial(_Crc, zlib.crc32, 4),
-    "crc32c": partial(_Crc, crt.crc32c, 4),
-    "crc64nvme": partial(_Crc, crt.crc64nvme, 8),
 }
 
-_COMBINE: Mapping[Kind, Callable[[int, int, int], int]] = {
-    "crc32": crt.combine_crc32,
-    "crc32c": crt.combine_crc32c,
-    "crc64nvme": crt.combine_crc64nvme,
-}
+
+def _new(kind: Kind) -> _Sum:
+    if kind in _HASHES:
+        return _HASHES[kind]()
+    # A tenth of all that a worker would import, and only the S3 API has CRCs.
+    from app.streams.crcs import Crc  # noqa: PLC0415
+
+    return Crc(kind)
 
 
 class Sums:
@@ -73,7 +47,7 @@ class Sums:
     """
 
     def __init__(self, kinds: Collection[Kind]) -> None:
-        self._sums = {kind: _NEW[kind]() for kind in kinds}
+        self._sums = {kind: _new(kind) for kind in kinds}
         self._pieces: list[bytes | memoryview] = []
         self._waiting = 0
         self._turn: asyncio.Future[int] | None = None
@@ -121,18 +95,9 @@ class Sums:
         return sum(map(len, pieces))
 
 
-def combine(kind: Kind, first: bytes, second: bytes, second_length: int) -> bytes:
-    """The CRC of two runs of bytes, one behind the other, from the CRC of each and the second one's length in bytes.
-
-    `kind` is one of the CRCs; other digests can't be combined (KeyError).
-    """
-    both = _COMBINE[kind](int.from_bytes(first, "big"), int.from_bytes(second, "big"), second_length)
-    return both.to_bytes(len(first), "big")
-
-
 def composite(kind: Kind, parts: Sequence[bytes]) -> bytes:
     """The digest of the digests of all parts, in their order: a COMPOSITE checksum of the S3 API."""
-    running = _NEW[kind]()
+    running = _new(kind)
     running.update(b"".join(parts))
     return running.digest()
 

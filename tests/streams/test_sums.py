@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.streams import sums
-from app.streams.sums import Kind, Sums, combine, composite, multipart_etag
+from app.streams.crcs import combine
+from app.streams.sums import Kind, Sums, composite, multipart_etag
 from tests.streams.tools import MIB, turns
 
 ALL: tuple[Kind, ...] = ("md5", "sha1", "sha256", "crc32", "crc32c", "crc64nvme")
