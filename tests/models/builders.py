@@ -10,7 +10,7 @@ from typing import Any
 
 from app.models.chunk import Chunk, Naming
 from app.models.chunks import Chunks
-from app.models.database import Database
+from app.models.database import Database, Document, Session
 from app.models.files import new_file_id
 from app.models.ledger import Hold, Ledger
 from app.models.nodes import NodeEntry, Nodes
@@ -83,17 +83,22 @@ async def put_object(
 
 
 async def recount(database: Database) -> None:
-    """Compare every sum with what the raw documents say."""
-    files = await database["files"].find({"marker": None})
-    uploads = await database["uploads"].find({})
-    pages = {page["_id"]: page for page in await database["pages"].find({})}
-    chunks = await database["chunks"].find({})
+    """Compare every sum with what the raw documents say, both as they are at one moment: others may be at work."""
+    names = ("files", "uploads", "upload_parts", "pages", "chunks")
+
+    async def read(session: Session) -> tuple[list[list[Document]], Tally]:
+        documents = [await database[name].find({}, session=session) for name in names]
+        return documents, await Tallies(database).read(session)
+
+    (versions, uploads, parts, listed, chunks), tally = await database.transaction(read)
+    files = [version for version in versions if not version.get("marker")]
+    pages = {page["_id"]: page for page in listed}
     holders: Counter[Any] = Counter()
     for file in files:
         holders.update({page["id"] for page in file["pages"]})
     for upload in uploads:
         holders.update(upload["pages"])
-    for part in await database["upload_parts"].find({}):
+    for part in parts:
         holders.update({page["id"] for page in part["pages"]})
     assert set(holders) <= set(pages)
     assert {page_id: page["refs"] for page_id, page in pages.items()} == {
@@ -112,6 +117,5 @@ async def recount(database: Database) -> None:
     for chunk in chunks:
         if chunk["refs"]:
             Chunk.read(chunk).count(expected)
-    tally = await Tallies(database).read()
     tally.nodes = {node: held for node, held in tally.nodes.items() if held != NodeTally()}
     assert tally == expected

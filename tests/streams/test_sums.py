@@ -106,7 +106,7 @@ class Watched:
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     watched = Watched()
-    monkeypatch.setattr(sums, "_NEW", {"md5": lambda: watched})
+    monkeypatch.setattr(sums, "_HASHES", {"md5": lambda: watched})
     return watched
 
 
