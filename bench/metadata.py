@@ -52,6 +52,9 @@ _LISTED = 100
 _TIB = 1 << 20
 """Chunks of 1 MiB in a TiB."""
 
+_COMMITTED = 1000
+"""Files committed in one transaction: what ten times as many change does not fit into the embedded database's cache."""
+
 _EACH = 1500
 """Bytes of disk for a chunk's documents of all redundancies together, with the database's journal."""
 
@@ -110,8 +113,8 @@ class Population:
             made = [page_of(documents[at : at + PAGE_CHUNKS]) for at in range(0, len(documents), PAGE_CHUNKS)]
             await insert_pages(database, made)
             pages += made
-        for at in range(0, count, BATCH):
-            numbers = range(at, min(at + BATCH, count))
+        for at in range(0, count, _COMMITTED):
+            numbers = range(at, min(at + _COMMITTED, count))
             await insert_files(database, [_file(number, pages[number % len(pages)]) for number in numbers])
         return cls(database, digests)
 
