@@ -22,7 +22,7 @@ help:
 	@echo 'make run      start the server at http://127.0.0.1:3000, data in ./mini-s3-data (Ctrl-C stops it)'
 	@echo 'make demo     show it at work on 1 GiB of real binaries; needs 3.5 GiB of disk for a minute'
 	@echo 'make test     run all tests'
-	@echo 'make search   let the long random searches among the tests try ten times as much; an hour'
+	@echo 'make search   let the long random searches among the tests try twenty times as much; an hour'
 	@echo 'make check    lint, format, types, import contracts'
 	@echo 'make sanitize test the C extension with address and undefined behaviour sanitizers'
 	@echo 'make memory   measure its peak memory: one upload of 10 GiB, then 50 of 100 MiB at once'
@@ -89,7 +89,7 @@ test: .venv-dev/.ready $(JS_CLIENTS)
 	@exec .venv-dev/bin/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 search: .venv-dev/.ready
-	@MINI_S3_TEST_EFFORT=10 exec .venv-dev/bin/python -m pytest -n 4 --timeout 7200 tests/interleavings tests/properties $(ARGS)
+	@MINI_S3_TEST_EFFORT=20 exec .venv-dev/bin/python -m pytest -n 4 --timeout 7200 tests/interleavings tests/properties $(ARGS)
 
 # Stock clients that are not of Python, at the versions of their lock file.
 $(JS_CLIENTS): tests/clients/package-lock.json

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -44,16 +45,18 @@ class Load:
         workers = {identify(pid) for pid in eventually(self.server.worker_pids)}
         self.run_while(lambda: all(worker and identify(worker.pid) == worker for worker in workers), clients)
 
-    def run_while(self, going: Callable[[], bool], clients: int) -> None:
+    def run_while(self, going: Callable[[], bool], clients: int, rest: float = 0) -> None:
+        """`rest`: seconds that each client does nothing after each file."""
         with ThreadPoolExecutor(clients) as pool:
-            list(pool.map(lambda _: self._client(going), range(clients)))
+            list(pool.map(lambda _: self._client(going, rest), range(clients)))
 
-    def _client(self, going: Callable[[], bool]) -> None:
+    def _client(self, going: Callable[[], bool], rest: float) -> None:
         with httpx.Client(base_url=self.server.url, timeout=30, trust_env=False) as client:
             while going():
                 with suppress(httpx.HTTPError):
                     self._replace_one(client)
                     self._read_one(client)
+                time.sleep(rest)
 
     def _read_one(self, client: httpx.Client) -> None:
         with self.lock:

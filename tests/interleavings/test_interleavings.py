@@ -26,7 +26,7 @@ from tests.interleavings.scheduler import Scheduler
 from tests.support import EFFORT as TIMES
 from tests.support import Databases
 
-RUNS = 150 * TIMES
+RUNS = 75 * TIMES
 
 EFFORT = settings(
     max_examples=RUNS,

@@ -447,4 +447,4 @@ def test_any_program_of_calls_is_answered_as_by_lists_of_versions(
     databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrink(monkeypatch)
-    play(ObjectMachine, databases, tmp_path, 30, 40)
+    play(ObjectMachine, databases, tmp_path, 20, 40)

@@ -402,4 +402,4 @@ def test_any_program_of_calls_is_answered_as_by_what_sessions_hold(
     monkeypatch.setattr("app.store.appending._PART", 2 * SIZE)
     # So many pages that hold the same chunk are nowhere but here.
     monkeypatch.setattr("app.models.holdings._LOOKED_AT", 1000)
-    play(SessionMachine, databases, tmp_path, 25, 30)
+    play(SessionMachine, databases, tmp_path, 15, 30)

@@ -263,4 +263,4 @@ def test_any_program_of_calls_is_answered_as_by_a_dict(
 ) -> None:
     """In parts, so that several processes share them."""
     shrink(monkeypatch)
-    play(StoreMachine, databases, tmp_path, 10, 40)
+    play(StoreMachine, databases, tmp_path, 7, 40)
