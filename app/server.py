@@ -32,6 +32,7 @@ from app.metrics import forget_dead_workers
 from app.models.buckets import Buckets
 from app.models.catalog import Catalog
 from app.models.chunks import Chunks
+from app.models.database import Database
 from app.models.files import Files
 from app.models.holdings import Holdings
 from app.models.keys import Keys
@@ -46,7 +47,7 @@ from app.models.sessions import UploadSessions
 from app.models.suspects import Suspects
 from app.models.tallies import Tallies
 from app.models.tasks import Tasks
-from app.parts import open_foundation
+from app.parts import Foundation, open_foundation
 from app.serving import configured, run, serve_together
 from app.settings import Settings
 from app.store.access import LOCAL, Access
@@ -121,80 +122,77 @@ async def open_parts(assignment: Assignment) -> AsyncIterator[Faces]:
         access = Access(Keys(database), Sealer(master_key(settings)), root_key(settings), may_be_open=assignment.local)
         await access.begin()
         await stack.enter_async_context(in_background(access.follow()))
-        locks: Locks = LocalLocks()
-        ping_redis = None
-        if assignment.redis_url:
-            locks = shared = await stack.enter_async_context(open_redis_locks(assignment.redis_url))
-            ping_redis = shared.ping
-        hasher = Hasher()
-        stack.callback(hasher.close)
-        log.info("sha-256 chosen", **hasher.kernel.facts)
-        chunks, pages, tallies = Chunks(database), Pages(database), Tallies(database)
-        stages = Stages(
-            BufferPool(settings.buffer_memory, MOST_BUFFERS),
-            hasher,
-            Deduper(
-                chunks,
-                Mending(database),
-                cluster,
-                locks,
-                Splitter(hasher),
-                WritePolicy(Redundancy.parse(settings.redundancy), settings.degraded_writes),
-            ),
-            chunks,
-            ChunkReader(cluster, hasher),
-            Ledger(database),
-            settings.max_file_size,
+        locks = (
+            await stack.enter_async_context(open_redis_locks(assignment.redis_url)) if assignment.redis_url else None
         )
-        runs = Runs(database)
-        statistics = Statistics(tallies, cluster, runs, Tasks(database), Rounds(database))
+        stages = _open_stages(settings, foundation, locks or LocalLocks(), stack)
+        pages, catalog, runs = Pages(database), Catalog(database), Runs(database)
+        statistics = Statistics(Tallies(database), cluster, runs, Tasks(database), Rounds(database))
         await stack.enter_async_context(in_background(statistics.fold_for_ever()))
         suspicion = Suspicion(Suspects(database))
         await stack.enter_async_context(in_background(suspicion.write_for_ever()))
-        schedule = Schedule(
-            Lease(database, "collector"),
-            runs,
-            Workers(
-                Collector(database, cluster, settings.grace, settings.upload_expiry),
-                Tending(database, cluster, hasher, settings.upkeep_rate),
-                Expirer(database),
-            ),
-            Wishes(settings.gc_interval, settings.scrub_days),
-            TIMES,
-        )
+        schedule = _schedule(settings, foundation, stages.hasher, runs)
         await stack.enter_async_context(in_background(schedule.run_for_ever()))
         limits = RateLimits(
             {"api": settings.rate_api, "upload": settings.rate_upload, "download": settings.rate_download},
             await stack.enter_async_context(open_counts(assignment.redis_url)),
         )
-        egress, catalog = Egress(pages, chunks, cluster, hasher, suspicion.note), Catalog(database)
+        egress = Egress(pages, stages.chunks, cluster, stages.hasher, suspicion.note)
         store = Store(stages, egress, Files(database), pages, catalog)
-        models = UploadSessions(database)
-        sessions = SessionStore(stages, models, pages, catalog)
-        engine = Engine(
-            stages,
-            models,
-            sessions,
-            Negotiation(stages, models, pages, Holdings(database)),
-            Merging(stages.ledger, models, pages),
-            Files(database),
-            timedelta(seconds=settings.upload_expiry),
-        )
+        sessions = SessionStore(stages, UploadSessions(database), pages, catalog)
+        uploads = UploadStore(_engine(settings, database, stages, sessions), store)
+        readiness = Readiness(cluster, database.ping, locks.ping if locks else None)
+        buckets = BucketStore(Buckets(database), Naming(settings.uploads_bucket, LOCAL))
         yield Faces(
-            Parts(
-                store,
-                statistics,
-                Readiness(cluster, database.ping, ping_redis),
-                limits,
-                access,
-                UploadStore(engine, store),
-            ),
-            S3Stores(
-                BucketStore(Buckets(database), Naming(settings.uploads_bucket, LOCAL)),
-                ObjectStore(stages, egress, Objects(database), catalog),
-                sessions,
-            ),
+            Parts(store, statistics, readiness, limits, access, uploads),
+            S3Stores(buckets, ObjectStore(stages, egress, Objects(database), catalog), sessions),
         )
+
+
+def _open_stages(settings: Settings, foundation: Foundation, locks: Locks, stack: AsyncExitStack) -> Stages:
+    database, cluster = foundation.database, foundation.cluster
+    hasher = Hasher()
+    stack.callback(hasher.close)
+    log.info("sha-256 chosen", **hasher.kernel.facts)
+    chunks = Chunks(database)
+    policy = WritePolicy(Redundancy.parse(settings.redundancy), settings.degraded_writes)
+    return Stages(
+        BufferPool(settings.buffer_memory, MOST_BUFFERS),
+        hasher,
+        Deduper(chunks, Mending(database), cluster, locks, Splitter(hasher), policy),
+        chunks,
+        ChunkReader(cluster, hasher),
+        Ledger(database),
+        settings.max_file_size,
+    )
+
+
+def _schedule(settings: Settings, foundation: Foundation, hasher: Hasher, runs: Runs) -> Schedule:
+    database, cluster = foundation.database, foundation.cluster
+    return Schedule(
+        Lease(database, "collector"),
+        runs,
+        Workers(
+            Collector(database, cluster, settings.grace, settings.upload_expiry),
+            Tending(database, cluster, hasher, settings.upkeep_rate),
+            Expirer(database),
+        ),
+        Wishes(settings.gc_interval, settings.scrub_days),
+        TIMES,
+    )
+
+
+def _engine(settings: Settings, database: Database, stages: Stages, sessions: SessionStore) -> Engine:
+    models, pages = UploadSessions(database), Pages(database)
+    return Engine(
+        stages,
+        models,
+        sessions,
+        Negotiation(stages, models, pages, Holdings(database)),
+        Merging(stages.ledger, models, pages),
+        Files(database),
+        timedelta(seconds=settings.upload_expiry),
+    )
 
 
 def _build_s3(parts: Faces, settings: Settings) -> ASGIApp:

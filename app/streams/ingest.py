@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -29,9 +29,10 @@ from app.models.sessions import Gain, Part, PartSums, Progress, UploadSession, W
 from app.streams.buffers import BufferPool
 from app.streams.chunker import Filling, room_at
 from app.streams.dedupe import Deduper
+from app.streams.drafts import Batch, Draft
 from app.streams.hasher import Hasher
 from app.streams.reader import ChunkReader
-from app.types import PAGE_CHUNKS, ChunkRef, ContentName, Digest, Entry, File, Page, PageRef
+from app.types import PAGE_CHUNKS, ChunkRef, Digest, Entry, File, Page, PageRef
 
 log = get_logger(__name__)
 
@@ -84,28 +85,6 @@ class Receipt:
     counts: Counts
 
 
-@dataclass(slots=True)
-class _Draft:
-    """A file in the making; `room` is what its next chunk has, where that begins between two cuts."""
-
-    name: str
-    content_type: str
-    room: int = 0
-    size: int = 0
-    content: ContentName = field(default_factory=ContentName)
-    pages: list[PageRef] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Sixteen chunks in memory that are live in the store."""
-
-    fillings: Sequence[Filling]
-    refs: Sequence[ChunkRef]
-    chunks: Mapping[Digest, memoryview]
-    written: set[Digest]
-
-
 class Ingest:
     """One upload: any number of files, one after the other, committed together.
 
@@ -122,13 +101,13 @@ class Ingest:
         self._expected = expected
         self._share = stages.pool.open_share()
         self._hold = Hold()
-        self._drafts: list[_Draft] = []
+        self._drafts: list[Draft] = []
         self._tails: list[Page] = []
         self._filling: Filling | None = None
         self._filled: list[Filling] = []
-        self._under_way: deque[asyncio.Task[_Batch]] = deque()
+        self._under_way: deque[asyncio.Task[Batch]] = deque()
         self._step: asyncio.Future[Any] | None = None
-        self._kept: _Batch | None = None
+        self._kept: Batch | None = None
         self._page: list[ChunkRef] = []
         self._page_since: float | None = None
         self.counts = Counts()
@@ -137,7 +116,7 @@ class Ingest:
         """`offset` is where these bytes begin in the file that they are to be in: it is cut where it would be as a
         whole."""
         await self._hold_tails()
-        self._drafts.append(_Draft(name, content_type, room_at(offset)))
+        self._drafts.append(Draft(name, content_type, room_at(offset)))
 
     async def write(self, data: bytes | memoryview) -> None:
         """Take the next bytes of the current file; returns when there is room for more.
@@ -241,7 +220,7 @@ class Ingest:
         if self._step:
             await asyncio.gather(self._step, return_exceptions=True)
         for outcome in await asyncio.gather(*self._under_way, return_exceptions=True):
-            if isinstance(outcome, _Batch):
+            if isinstance(outcome, Batch):
                 self._give_back(outcome.fillings)
         self._under_way.clear()
         self._close()
@@ -281,7 +260,7 @@ class Ingest:
             batch, self._filled = self._filled, []
             self._under_way.append(asyncio.create_task(self._store(batch)))
 
-    async def _store(self, fillings: Sequence[Filling]) -> _Batch:
+    async def _store(self, fillings: Sequence[Filling]) -> Batch:
         """Hash and store a batch. It is never cancelled, for threads read the buffers."""
         try:
             bodies = [filling.chunk for filling in fillings]
@@ -294,7 +273,7 @@ class Ingest:
             self._give_back(fillings)
             raise
         refs = [ChunkRef(digest, len(body)) for digest, body in zip(digests, bodies, strict=True)]
-        return _Batch(fillings, refs, chunks, written)
+        return Batch(fillings, refs, chunks, written)
 
     async def _collect_all(self) -> None:
         while self._under_way:
