@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import boto3
 import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
+from botocore.response import StreamingBody
 
 from tests.e2e.helpers import KeyFor, maker_of_keys
 from tests.support import Databases, Server
@@ -39,8 +41,9 @@ def s3_server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def client_of(server: Server, keys: tuple[str, str] = ROOT, region: str = "us-east-1", **config: Any) -> Any:
-    """A client of boto3; without retries, so that no error is hidden."""
-    return boto3.client(
+    """A client of boto3; without retries, so that no error is hidden. It reads bodies at once: one that nobody reads
+    would keep its connection, and whoever collects the garbage later would be blamed for that."""
+    made = boto3.client(
         "s3",
         endpoint_url=server.s3_url,
         aws_access_key_id=keys[0],
@@ -48,6 +51,14 @@ def client_of(server: Server, keys: tuple[str, str] = ROOT, region: str = "us-ea
         region_name=region,
         config=Config(**{"signature_version": "s3v4", "retries": {"total_max_attempts": 1}} | config),
     )
+    made.meta.events.register("after-call.s3", _read_body)
+    return made
+
+
+def _read_body(parsed: dict[str, Any], **_: Any) -> None:
+    if isinstance(parsed.get("Body"), StreamingBody):
+        content = parsed["Body"].read()
+        parsed["Body"] = StreamingBody(BytesIO(content), len(content))
 
 
 @pytest.fixture
